@@ -1,0 +1,51 @@
+# The two commands: `make demo` (base install, no torch) and `make test` (full install, everything).
+PYTHON ?= python3
+BASE := .venv
+FULL := .venv-full
+PIP_FLAGS := --quiet --disable-pip-version-check --constraint requirements.lock
+
+.PHONY: demo test lint bench serve lock clean
+
+demo: $(BASE)/installed
+	$(BASE)/bin/raydub demo --out out
+
+test: $(FULL)/installed
+	rm -f .coverage .coverage.*
+	$(FULL)/bin/coverage run -m pytest
+	$(FULL)/bin/coverage combine --quiet
+	$(FULL)/bin/coverage report --fail-under 85
+
+lint: $(FULL)/installed
+	$(FULL)/bin/ruff check .
+	$(FULL)/bin/ruff format --check .
+	$(FULL)/bin/mypy
+	$(FULL)/bin/lint-imports
+
+# Each script prints its figures; with --json the last line is one JSON object.
+bench: $(FULL)/installed
+	for script in bench/bench_*.py; do echo "== $$script"; $(FULL)/bin/python $$script || exit 1; done
+
+serve: $(BASE)/installed
+	$(BASE)/bin/raydub serve
+
+$(BASE)/installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(BASE)
+	$(BASE)/bin/pip install $(PIP_FLAGS) --editable .
+	touch $@
+
+$(FULL)/installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(FULL)
+	$(FULL)/bin/pip install $(PIP_FLAGS) --editable '.[gpu,dev]'
+	touch $@
+
+# Resolve anew, in a fresh environment, and write down what came.
+lock:
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet --disable-pip-version-check --editable '.[gpu,dev]'
+	{ head -2 requirements.lock; .venv-lock/bin/pip freeze --exclude-editable; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf $(BASE) $(FULL) .venv-lock out build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,111 @@
+"""What an engine is, and how one is found.
+
+An engine is one file in its task's folder, holding ``Engine``: ``translation: {engine: bergamot}``
+means ``actors/translation/bergamot.py``. Its ``Config`` is built from the ``options`` of the
+configuration. Model libraries are imported inside ``load`` (or functions it calls), so that asking
+what an engine supports costs nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from actors.errors import ConfigError, EngineLoadError
+from actors.types import ItemFailure, Task
+
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+
+
+class EngineConfig(BaseModel):
+    """Options every engine has; subclasses add their own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=1, ge=1, le=256)
+    """CPU threads of one replica."""
+
+
+class Engine(ABC, Generic[Request, Result]):
+    """One model library's implementation of one task. Life: ``load``, ``run`` many times, ``close``."""
+
+    Config: ClassVar[type[EngineConfig]] = EngineConfig
+    packages: ClassVar[Mapping[str, str]] = {}
+    """Importable module → what ``pip install`` needs to provide it."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def supports(self, *languages: str) -> bool:
+        """Whether these BCP-47 languages can be worked on; needs no load.
+
+        transcription: (source); translation: (source, target); embedding: (language);
+        speech: (target).
+        """
+
+    @abstractmethod
+    def describe_languages(self) -> str:
+        """What ``supports`` accepts, for an error message: "en→pt, pt→en"."""
+
+    @abstractmethod
+    def load(self) -> None:
+        """Make ready to run: import the library, read the weights, warm up.
+
+        Raises EngineLoadError.
+        """
+
+    @abstractmethod
+    def run(self, batch: Sequence[Request]) -> list[Result | ItemFailure]:
+        """One result or ItemFailure per request, in order. An exception fails the whole batch."""
+
+    def cost(self, request: Request) -> float:
+        """Relative work of a request, in the unit that batches are limited by; needs no load."""
+        return 1.0
+
+    def close(self) -> None:
+        """Free memory and device. The engine may be loaded again."""
+
+    def check_packages(self) -> None:
+        """Raise EngineLoadError naming the exact pip command if a package is missing."""
+        missing = [need for module, need in self.packages.items() if importlib.util.find_spec(module) is None]
+        if missing:
+            raise EngineLoadError(
+                f"engine {type(self).__module__.rsplit('.', 1)[-1]} needs {', '.join(missing)}, not installed here; "
+                f"run: pip install {' '.join(missing)}"
+            )
+
+
+def engine_names(task: Task) -> list[str]:
+    """Names of the engines there are for a task: the files of its folder."""
+    folder = importlib.import_module(f"actors.{task}")
+    return sorted(module.name for module in pkgutil.iter_modules(folder.__path__) if not module.name.startswith("_"))
+
+
+def make_engine(task: Task, name: str, options: Mapping[str, Any]) -> Engine[Any, Any]:
+    """An engine that is configured but not loaded. Raises ConfigError."""
+    known = engine_names(task)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"{task}.engine must be one of {', '.join(known)}; found {name!r}{hint}")
+    cls: type[Engine[Any, Any]] = importlib.import_module(f"actors.{task}.{name}").Engine
+    try:
+        config = cls.Config.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{task}.options.{where} of engine {name} must be valid: {first['msg']}; found {first.get('input')!r}; "
+            f"known options: {', '.join(sorted(cls.Config.model_fields))}"
+        ) from error
+    return cls(config)

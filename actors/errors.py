@@ -1,0 +1,50 @@
+"""Every error raydub raises on purpose.
+
+A message says what must hold, what was found and what to do. Callers branch on the type, never
+on the text. Every class survives pickling, because errors cross process borders in Ray.
+"""
+
+from __future__ import annotations
+
+
+class DubbingError(Exception):
+    """Root of the tree; catching it catches everything raydub raises on purpose."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ConfigError(DubbingError):
+    """Wrong usage or configuration, found before any model is loaded."""
+
+
+class MediaError(DubbingError):
+    """An input that cannot be dubbed: not media, no audio, unreadable, over a limit."""
+
+
+class CapacityError(DubbingError):
+    """A queue or quota is full; the caller may try again after ``retry_after_s``."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[type[CapacityError], tuple[str, float]]:
+        return type(self), (self.message, self.retry_after_s)
+
+
+class EngineError(DubbingError):
+    """A model library failed."""
+
+
+class EngineLoadError(EngineError):
+    """An engine could not be made ready: package, weights or device missing."""
+
+
+class ItemError(EngineError):
+    """One item of a batch failed; its neighbours are unaffected."""
+
+
+class ReplicaLostError(EngineError):
+    """A replica died or hung with this item on it, and the retries are spent."""

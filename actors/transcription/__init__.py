@@ -1,0 +1,1 @@
+"""Engines that turn speech into timed text. Each file here is one engine."""

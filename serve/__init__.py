@@ -1,0 +1,1 @@
+"""HTTP: the Serve application and its page."""
