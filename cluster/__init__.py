@@ -1,0 +1,1 @@
+"""The driver: configuration, media, grouping, alignment, fitting, mixing, pools, pipeline, command line."""

@@ -1,0 +1,123 @@
+"""The pools of one dispatcher: started when first needed, shared by all its videos, closed together."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+
+from actors import languages
+from actors.engine import make_engine
+from actors.errors import ConfigError
+from actors.types import Task
+from cluster.config import Config, RayConfig, StageConfig
+from cluster.pool import Pool, PoolStats
+from cluster.replicas import InlineReplica, RayReplica, Replica
+
+log = logging.getLogger(__name__)
+
+
+class Pools:
+    """Use as ``async with Pools(config) as pools``."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._pools: dict[str, Pool] = {}
+        self._stack = AsyncExitStack()
+        self._starting = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        if self._config.ray.mode != "inline":
+            start = asyncio.to_thread(start_ray, self._config)
+            self._stack.callback(ray.shutdown)
+            await start
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._stack.aclose()
+
+    async def get(self, task: Task, stage: StageConfig) -> Pool:
+        """The pool of this engine and options, started now if it was not yet."""
+        key = json.dumps([task, stage.model_dump(mode="json")], sort_keys=True)
+        async with self._starting:
+            if key not in self._pools:
+                self._pools[key] = await self._stack.enter_async_context(Pool(task, stage, self._start_replica))
+        return self._pools[key]
+
+    def stats(self) -> list[PoolStats]:
+        return [pool.stats() for pool in self._pools.values()]
+
+    def _start_replica(self, task: Task, stage: StageConfig) -> Replica:
+        return InlineReplica(task, stage) if self._config.ray.mode == "inline" else RayReplica(task, stage)
+
+
+def speech_stage(config: Config, target: str) -> StageConfig:
+    """The engine that speaks ``target``. Raises ConfigError if none is configured."""
+    speech = config.speech
+    if speech.engine != "auto":
+        return StageConfig(engine=speech.engine, options=speech.options, pool=speech.pool)
+    match = languages.best_match(target, speech.by_language)
+    if match is None:
+        raise ConfigError(
+            f"speech.by_language must name an engine for {target}; it has {', '.join(speech.by_language) or 'none'}; "
+            f"add one, or choose with --set speech.engine=NAME"
+        )
+    return speech.by_language[match]
+
+
+def check_languages(config: Config, source: str | None, targets: tuple[str, ...]) -> None:
+    """Raise ConfigError if some engine cannot work on these languages; loads nothing."""
+    hears = make_engine("transcription", config.transcription.engine, config.transcription.options)
+    if source is not None and not hears.supports(source):
+        raise ConfigError(_unsupported("transcription", config.transcription.engine, source, hears.describe_languages()))
+    translates = make_engine("translation", config.translation.engine, config.translation.options)
+    for target in targets:
+        if source is not None and not translates.supports(source, target):
+            pair = f"{source}→{target}"
+            raise ConfigError(_unsupported("translation", config.translation.engine, pair, translates.describe_languages()))
+        stage = speech_stage(config, target)
+        speaks = make_engine("speech", stage.engine, stage.options)
+        if not speaks.supports(target):
+            raise ConfigError(_unsupported("speech", stage.engine, target, speaks.describe_languages()))
+
+
+def _unsupported(task: Task, engine: str, found: str, known: str) -> str:
+    return f"{task} engine {engine} must support {found}; it supports {known}"
+
+
+def start_ray(config: Config) -> None:
+    """Join the cluster there is, or start one in this machine."""
+    address = _cluster_address(config.ray)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": False}
+    if address is not None:
+        ray.init(address=address, **options)
+        return
+    # Replicas must run at the priority of any other program of this user.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    ray.init(
+        address="local",
+        # Logical, to admit every pool at once on a small machine: the operating system shares the cores.
+        num_cpus=max(os.cpu_count() or 1, 1 + round(_cpu_demand(config))),
+        include_dashboard=False,
+        object_store_memory=config.ray.object_store_bytes,
+        **options,
+    )
+
+
+def _cluster_address(settings: RayConfig) -> str | None:
+    address = settings.address or os.environ.get("RAY_ADDRESS")
+    if settings.mode == "cluster":
+        return address or "auto"
+    return address if settings.mode == "auto" else None
+
+
+def _cpu_demand(config: Config) -> float:
+    stages = (config.transcription, config.translation, *config.speech.by_language.values())
+    pools = [stage.pool for stage in stages] + [config.speech.pool]
+    return sum(pool.num_cpus * pool.replicas for pool in pools)

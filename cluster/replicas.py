@@ -1,0 +1,145 @@
+"""A replica runs batches on one engine: as a Ray actor, or in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ray
+import ray.exceptions
+
+from actors.errors import DubbingError, EngineError, EngineLoadError
+from actors.host import BatchReport, EngineHost
+from actors.types import Task
+from cluster.config import StageConfig
+
+log = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S = 5.0
+
+
+class ReplicaDiedError(Exception):
+    """The replica is gone; its batches may be run elsewhere."""
+
+
+class Replica(ABC):
+    """Life: ``load`` once, ``run`` many times (several may be under way), ``close`` or ``kill``."""
+
+    @abstractmethod
+    async def load(self) -> None:
+        """Make the engine ready. Raises EngineLoadError, ReplicaDiedError."""
+
+    @abstractmethod
+    async def run(self, batch: Sequence[Any]) -> BatchReport:
+        """Batches run one at a time, in the order of the calls.
+
+        Raises EngineError if the whole batch failed, ReplicaDiedError if the replica did.
+        """
+
+    async def close(self) -> None:
+        """Free the engine's memory, within ``CLOSE_TIMEOUT_S``, and end."""
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._unload()
+        except (TimeoutError, ReplicaDiedError, EngineError) as error:
+            log.warning("replica did not close, killed instead error=%r", error)
+        finally:
+            self.kill()
+
+    @abstractmethod
+    async def _unload(self) -> None:
+        """Free the engine's memory. Raises EngineError, ReplicaDiedError."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End at once, whatever it is doing."""
+
+
+class InlineReplica(Replica):
+    """The engine in this process, on one thread of its own: tests and debugging."""
+
+    def __init__(self, task: Task, stage: StageConfig) -> None:
+        self._host = EngineHost(task, stage.engine, stage.options)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{task}-{stage.engine}")
+
+    async def load(self) -> None:
+        await self._call(self._host.load)
+
+    async def run(self, batch: Sequence[Any]) -> BatchReport:
+        report: BatchReport = await self._call(self._host.run, batch)
+        return report
+
+    async def _unload(self) -> None:
+        await self._call(self._host.close)
+
+    def kill(self) -> None:
+        # A thread cannot be killed: it is left to finish its call, and takes no other.
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+        try:
+            call = self._thread.submit(function, *args)
+        except RuntimeError as error:  # the executor was shut down
+            raise ReplicaDiedError("replica was stopped") from error
+        done = asyncio.wrap_future(call)
+        await asyncio.wait((done,))
+        if done.cancelled():  # by kill, before its turn: not the caller's cancellation
+            raise ReplicaDiedError("replica was stopped")
+        try:
+            return done.result()
+        except DubbingError:
+            raise
+        except Exception as error:
+            raise EngineError(f"{type(error).__name__}: {error}") from error
+
+
+class RayReplica(Replica):
+    """The engine in a Ray actor of this driver: it dies with the driver, and no GPU leaks."""
+
+    def __init__(self, task: Task, stage: StageConfig) -> None:
+        actor = ray.remote(EngineHost).options(
+            num_cpus=stage.pool.num_cpus,
+            num_gpus=stage.pool.num_gpus,
+            resources=dict(stage.pool.resources),
+            # The pool retries by itself: Ray's own restarts would run a poison batch again and again.
+            max_restarts=0,
+            max_task_retries=0,
+        )
+        self._actor = actor.remote(task, stage.engine, stage.options)
+
+    async def load(self) -> None:
+        try:
+            await self._call(self._actor.load)
+        except EngineLoadError:
+            raise
+        except EngineError as error:
+            raise EngineLoadError(error.message) from error
+
+    async def run(self, batch: Sequence[Any]) -> BatchReport:
+        report: BatchReport = await self._call(self._actor.run, batch)
+        return report
+
+    async def _unload(self) -> None:
+        await self._call(self._actor.close)
+
+    def kill(self) -> None:
+        ray.kill(self._actor)
+
+    async def _call(self, method: Any, *args: Any) -> Any:
+        try:
+            return await method.remote(*args)
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, DubbingError):
+                raise cause from error
+            raise EngineError(f"{type(cause).__name__}: {cause}") from error
+        except ray.exceptions.RayError as error:
+            # Whatever else Ray raises says that the actor cannot be used: its process or node died
+            # (RayActorError), its arguments or results went with one (ObjectLostError), the memory
+            # monitor killed it (OutOfMemoryError), it can never be placed (ActorUnschedulableError).
+            raise ReplicaDiedError(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,259 @@
+"""Bounded streams: what lets every stage overlap while memory depends on no input's length.
+
+A stream is an async iterator. Whoever stops reading one early closes it, which closes what it reads
+from in turn; ``closing`` does that for any of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+log = logging.getLogger(__name__)
+
+_END = object()
+
+
+@contextlib.asynccontextmanager
+async def closing(source: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """Close ``source`` on the way out, if it can be; ``async for`` alone leaves that to the garbage collector."""
+    try:
+        yield source
+    finally:
+        close = getattr(source, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def from_thread(source: Iterator[T], max_ahead: int) -> AsyncIterator[T]:
+    """Iterate a blocking iterator on a thread of its own, at most ``max_ahead`` items ahead.
+
+    An exception of the source is raised here, in its place in the stream. If the consumer stops
+    early, the source is closed on its own thread, and this waits until it is.
+    """
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[object] = asyncio.Queue()
+    room = threading.Semaphore(max_ahead)
+    stopped = threading.Event()
+    ended = asyncio.Event()
+
+    def tell(function: Callable[..., None], *args: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody listens
+            loop.call_soon_threadsafe(function, *args)
+
+    def pump() -> None:
+        try:
+            while room.acquire() and not stopped.is_set():
+                item = next(source, _END)
+                tell(arrived.put_nowait, item)
+                if item is _END:
+                    break
+        except BaseException as error:  # handed to the consumer, who raises it
+            tell(arrived.put_nowait, _Raised(error))
+        finally:
+            try:
+                getattr(source, "close", lambda: None)()
+            except Exception:  # too late for the consumer, who has all items or wants no more
+                log.exception("the source of a stream must close; it raised")
+            finally:
+                tell(ended.set)
+
+    # The source's log records belong to whoever reads it.
+    threading.Thread(target=contextvars.copy_context().run, args=(pump,), name="stream", daemon=True).start()
+    try:
+        while (item := await arrived.get()) is not _END:
+            if isinstance(item, _Raised):
+                raise item.error
+            room.release()
+            yield item  # type: ignore[misc]  # a queue of T and two private marks
+    finally:
+        stopped.set()
+        room.release()
+        await ended.wait()
+
+
+class _Raised:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+async def ordered_map(
+    source: AsyncIterator[T], function: Callable[[T], Awaitable[R]], max_pending: int
+) -> AsyncIterator[R]:
+    """``function`` of every item, in order, with at most ``max_pending`` under way or waiting to be taken.
+
+    The source is pulled while results are awaited, so that slow items hold nothing up but the bound.
+    An exception of a call is raised in its place; calls behind it are cancelled.
+    """
+    results: asyncio.Queue[asyncio.Task[R] | None] = asyncio.Queue()
+    room = asyncio.Semaphore(max_pending)
+    calls: set[asyncio.Task[R]] = set()
+
+    async def call(item: T) -> R:
+        return await function(item)
+
+    async def pull() -> None:
+        try:
+            async with closing(source):
+                # Room first: an item that waits for it outside the bound could be a large one.
+                while await room.acquire() and (item := await anext(source, _END)) is not _END:
+                    task = asyncio.create_task(call(item))  # type: ignore[arg-type]  # a T, or the mark just excluded
+                    calls.add(task)
+                    results.put_nowait(task)
+        finally:
+            results.put_nowait(None)
+
+    puller = asyncio.create_task(pull())
+    try:
+        while (task := await results.get()) is not None:
+            result = await task
+            calls.discard(task)
+            room.release()
+            yield result
+        await puller  # raises what the source raised
+    finally:
+        await _cancel((puller, *calls))
+
+
+async def flatten(source: AsyncIterator[Iterable[T]]) -> AsyncIterator[T]:
+    """The items of each item, in order."""
+    async with closing(source):
+        async for items in source:
+            for item in items:
+                yield item
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[R] | asyncio.Task[None]]) -> None:
+    tasks = tuple(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def tee(source: AsyncIterator[T], num_readers: int, max_ahead: int) -> AsyncIterator[list[Tee[T]]]:
+    """``num_readers`` views of one stream; the fastest is at most ``max_ahead`` items ahead of the slowest.
+
+    All of them see the source's end, or its exception. One that is closed holds the others up no
+    more. The source is closed on the way out.
+    """
+    shared = _Shared(source, max_ahead)
+    shared.readers = [Tee(shared) for _ in range(num_readers)]
+    try:
+        yield list(shared.readers)
+    finally:
+        await shared.close()
+
+
+class Tee(AsyncIterator[T]):
+    """One of several readers of a stream; see ``tee``."""
+
+    def __init__(self, shared: _Shared[T]) -> None:
+        self.buffer: deque[T] = deque()
+        self._shared = shared
+
+    async def __anext__(self) -> T:
+        while not self.buffer:
+            await self._shared.advance(self)
+        self._shared.moved.set()
+        return self.buffer.popleft()
+
+    async def aclose(self) -> None:
+        self.buffer.clear()
+        self._shared.leave(self)
+
+
+class _Shared(Generic[T]):
+    def __init__(self, source: AsyncIterator[T], max_ahead: int) -> None:
+        self.readers: list[Tee[T]] = []
+        self.moved = asyncio.Event()
+        self._source = source
+        self._max_ahead = max_ahead
+        self._pulling: asyncio.Task[None] | None = None
+        self._end: BaseException | None = None
+
+    async def advance(self, reader: Tee[T]) -> None:
+        """Give every reader one item more, as soon as the slowest has room. Raises what the source raised."""
+        if reader not in self.readers:
+            raise StopAsyncIteration
+        if self._end is not None:
+            raise self._end
+        if max(len(other.buffer) for other in self.readers) >= self._max_ahead:
+            self.moved.clear()
+            await self.moved.wait()
+            return
+        if self._pulling is None or self._pulling.done():
+            # A task of its own: a reader that is cancelled must not cancel the source of the others.
+            self._pulling = asyncio.create_task(self._pull())
+        await asyncio.wait((self._pulling,))
+
+    def leave(self, reader: Tee[T]) -> None:
+        if reader in self.readers:
+            self.readers.remove(reader)
+            self.moved.set()
+
+    async def close(self) -> None:
+        async with closing(self._source):
+            if self._pulling is not None:
+                await _cancel((self._pulling,))
+
+    async def _pull(self) -> None:
+        try:
+            item = await anext(self._source)
+        except BaseException as error:  # its end included: every reader is to see it
+            self._end = error
+        else:
+            for reader in self.readers:
+                reader.buffer.append(item)
+
+
+class FeedAborted(Exception):  # noqa: N818  # not an error: the event loop's wish
+    """The event loop gave up on what the thread was doing."""
+
+
+class Feed(Iterator[T]):
+    """A bounded way from the event loop to one thread: ``await feed.put(item)`` here, ``for item in feed`` there."""
+
+    def __init__(self, max_ahead: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._room = asyncio.Semaphore(max_ahead)
+        self._items: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._aborted = threading.Event()
+
+    async def put(self, item: T) -> None:
+        """Waits while ``max_ahead`` items have not been taken."""
+        await self._room.acquire()
+        self._items.put(item)
+
+    def end(self) -> None:
+        """No more items: the thread's loop ends after those already put."""
+        self._items.put(_END)
+
+    def abort(self) -> None:
+        """The thread's loop raises FeedAborted at its next item, even if it is waiting for one."""
+        self._aborted.set()
+        self._items.put(_END)
+
+    def __next__(self) -> T:
+        item = self._items.get()
+        if self._aborted.is_set():
+            self.abort()  # again and again, should it ask once more
+            raise FeedAborted
+        if item is _END:
+            self.end()
+            raise StopIteration
+        try:
+            self._loop.call_soon_threadsafe(self._room.release)
+        except RuntimeError as error:  # the event loop is closed
+            raise FeedAborted from error
+        return item  # type: ignore[return-value]  # a queue of T and one private mark
