@@ -146,6 +146,9 @@ class Candidate:
     text: str
     score: float | None
     """Mean log probability per token, higher is better; None where the engine gives none."""
+    alignment: tuple[tuple[int, int, float], ...] | None = None
+    """What the model looked at: (source word, target word, weight), words being ``text.split()``. For a target
+    word the weights of its source words add up to at most 1. None where the engine gives none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

