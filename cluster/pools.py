@@ -6,7 +6,8 @@ import asyncio
 import json
 import logging
 import os
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,10 +34,6 @@ class Pools:
         self._starting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        if self._config.ray.mode != "inline":
-            start = asyncio.to_thread(start_ray, self._config)
-            self._stack.callback(ray.shutdown)
-            await start
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -91,23 +88,32 @@ def _unsupported(task: Task, engine: str, found: str, known: str) -> str:
     return f"{task} engine {engine} must support {found}; it supports {known}"
 
 
-def start_ray(config: Config) -> None:
-    """Join the cluster there is, or start one in this machine."""
-    address = _cluster_address(config.ray)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": False}
-    if address is not None:
-        ray.init(address=address, **options)
+@contextmanager
+def ray_session(config: Config) -> Iterator[None]:
+    """Join the cluster there is, or start one in this machine, for the time of the block; nothing if inline.
+
+    Enter it on the main thread, before the event loop: Ray sets signal handlers, which the loop's replace.
+    """
+    if config.ray.mode == "inline":
+        yield
         return
-    # Replicas must run at the priority of any other program of this user.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    ray.init(
-        address="local",
-        # Logical, to admit every pool at once on a small machine: the operating system shares the cores.
-        num_cpus=max(os.cpu_count() or 1, 1 + round(_cpu_demand(config))),
-        include_dashboard=False,
-        object_store_memory=config.ray.object_store_bytes,
-        **options,
-    )
+    logging.getLogger("ray").setLevel(logging.ERROR)  # advice about defaults we have chosen
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    address = _cluster_address(config.ray)
+    if address is None:
+        # Replicas must run at the priority of any other program of this user.
+        os.environ.setdefault("RAY_worker_niceness", "0")
+        options |= {
+            # Logical, to admit every pool at once on a small machine: the operating system shares the cores.
+            "num_cpus": max(os.cpu_count() or 1, 1 + round(_cpu_demand(config))),
+            "include_dashboard": False,
+            "object_store_memory": config.ray.object_store_bytes,
+        }
+    ray.init(address=address or "local", **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _cluster_address(settings: RayConfig) -> str | None:

@@ -1,0 +1,167 @@
+"""The command ``raydub``.
+
+Exit status: 0 all well; 1 some input failed, the others are done; 2 wrong usage or configuration;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from actors import languages
+from actors.errors import ConfigError, DubbingError
+from cluster import logs
+from cluster.config import Config, dump_yaml, load_config
+from cluster.console import make_display
+from cluster.pipeline import Job
+from cluster.pools import check_languages, ray_session
+from cluster.runner import Outcome, run
+
+EXIT_INPUT, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(name="raydub", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
+app.add_typer(config_app, name="config")
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+Inputs = Annotated[list[Path], typer.Argument(help="Video or audio files.", metavar="INPUT...")]
+To = Annotated[str, typer.Option("--to", help="Target language, BCP-47 (pt, en, pt-BR); several by commas.")]
+From = Annotated[str | None, typer.Option("--from", help="Language spoken; heard by itself if not given.")]
+ConfigName = Annotated[str, typer.Option("--config", help="A configuration's name, or a YAML file.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override one setting: fitting.max_rate=1.3.", metavar="K=V")]
+Out = Annotated[Path, typer.Option("--out", help="Folder; each input gets a folder of its own in it.")]
+AudioTrack = Annotated[int | None, typer.Option("--audio-track", min=0, help="Which audio track, from 0.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end, on standard output.")]
+Level = Annotated[LogLevel, typer.Option("--log-level", help="Of the log on standard error.")]
+
+
+@app.command()
+def dub(
+    inputs: Inputs,
+    to: To,
+    source: From = None,
+    config: ConfigName = "offline",
+    assignments: Set = None,
+    out: Out = Path("out"),
+    audio_track: AudioTrack = None,
+    as_json: AsJson = False,
+    log_level: Level = LogLevel.WARNING,
+) -> None:
+    """Dub videos or audio files into other languages."""
+    logs.set_up(logging.getLevelNamesMapping()[log_level.upper()])
+    settings = load_config(config, assignments or ())
+    targets = tuple(dict.fromkeys(languages.normalise(tag.strip()) for tag in to.split(",")))
+    source = None if source is None else languages.normalise(source)
+    for target in targets:
+        if source is not None and languages.same(source, target):
+            raise ConfigError(f"--to must differ from --from; found {target} and {source}")
+    check_languages(settings, source, targets)
+    jobs = [
+        Job(source=path, targets=targets, source_language=source, audio_track=audio_track, out=out / path.stem)
+        for path in inputs
+    ]
+    _check_outputs(jobs)
+    raise typer.Exit(_run(jobs, settings, as_json))
+
+
+@app.command()
+def demo(
+    out: Out = Path("out"),
+    duration_s: Annotated[float, typer.Option("--duration", min=10, help="Length of the talk in seconds.")] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Make a short English talk and dub it into Portuguese with the models that come as packages."""
+    from cluster.demo import make_talk
+
+    logs.set_up(logging.WARNING)
+    talk = out / "demo_talk.mp4"
+    console = Console(stderr=True)
+    console.print(f"making a talk of {duration_s:.0f} s …", highlight=False)
+    make_talk(talk, duration_s)
+    console.print(f"{talk}", highlight=False, soft_wrap=True)
+    job = Job(source=talk, targets=("pt",), source_language="en", audio_track=None, out=out / talk.stem)
+    raise typer.Exit(_run([job], load_config("offline"), as_json))
+
+
+@config_app.command("show")
+def show_config(config: ConfigName = "offline", assignments: Set = None) -> None:
+    """Print the resolved configuration as YAML."""
+    typer.echo(dump_yaml(load_config(config, assignments or ())), nl=False)
+
+
+def _check_outputs(jobs: Sequence[Job]) -> None:
+    by_folder: dict[Path, Path] = {}
+    for job in jobs:
+        other = by_folder.setdefault(job.out, job.source)
+        if other != job.source or sum(each.out == job.out for each in jobs) > 1:
+            raise ConfigError(
+                f"inputs must differ in name, each gets a folder of its own; {other} and {job.source} "
+                f"would both write {job.out}; dub them with different --out"
+            )
+
+
+def _run(jobs: Sequence[Job], config: Config, as_json: bool) -> int:
+    console = Console(stderr=as_json)
+    try:
+        with ray_session(config), make_display(console) as display:
+            outcomes = asyncio.run(_until_terminated(run(jobs, config, display.show, display.finish)))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("interrupted: finished videos stand, nothing half-done was left", highlight=False)
+        return EXIT_INTERRUPTED
+    for outcome in outcomes:
+        if outcome.manifest is not None and not as_json:
+            for file in sorted(outcome.job.out.iterdir()):
+                console.print(f"    {file.name}", markup=False, highlight=False)
+    if as_json:
+        typer.echo(json.dumps({"results": [_as_json(outcome) for outcome in outcomes]}))
+    return EXIT_INPUT if any(outcome.manifest is None for outcome in outcomes) else 0
+
+
+async def _until_terminated(work: Coroutine[Any, Any, list[Outcome]]) -> list[Outcome]:
+    """SIGTERM ends the work as Ctrl-C does: cancelled, cleaned up."""
+    task = asyncio.create_task(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
+
+
+def _as_json(outcome: Outcome) -> dict[str, object]:
+    manifest = outcome.manifest
+    return {
+        "input": str(outcome.job.source),
+        "out": str(outcome.job.out) if manifest else None,
+        "status": manifest.status if manifest else "failed",
+        "flags": [flag.value for flag in manifest.flags] if manifest else [],
+        "error": outcome.error,
+        "timings": manifest.timings.model_dump(mode="json") if manifest else None,
+    }
+
+
+def main() -> None:
+    """Entry point: errors raydub raises on purpose become one line and an exit status."""
+    try:
+        app()
+    except DubbingError as error:
+        print(f"raydub: {error.message}", file=sys.stderr)
+        sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_INPUT)
+
+
+if __name__ == "__main__":
+    main()

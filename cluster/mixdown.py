@@ -1,0 +1,133 @@
+"""One target language's sound track: spoken utterances in, an encoded file out, while they come.
+
+The original is decoded again here, lazily and only as far as utterances are settled, so that memory
+holds seconds of audio whatever the length of the media.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.types import Span
+from cluster.config import Config
+from cluster.decoding import decode_audio
+from cluster.encoding import AudioEncoder
+from cluster.limiter import RATE_HZ
+from cluster.loudness import VoiceLevels
+from cluster.manifest import CandidateRecord, UtteranceRecord, media_time
+from cluster.media import AudioTrack, MediaInfo
+from cluster.mixing import Mixer, PlacedClip, Placement, mix_track
+from cluster.mux import dub_suffix, output_suffix
+from cluster.progress import Progress, Stage
+from cluster.stages import Spoken
+from cluster.streams import Feed, closing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixdown:
+    target: str
+    audio: Path
+    """The encoded track."""
+    utterances: tuple[UtteranceRecord, ...]
+
+
+async def mix_down(
+    spoken: AsyncIterator[Spoken],
+    *,
+    target: str,
+    info: MediaInfo,
+    track: AudioTrack,
+    config: Config,
+    folder: Path,
+    progress: Progress,
+) -> Mixdown:
+    """Mix utterances, in order of their start, with the original; ends when all is encoded in ``folder``."""
+    num_channels = min(2, track.channels)
+    audio = folder / f".{target}{dub_suffix(output_suffix(info, config.media))}"
+    levels = VoiceLevels(config.mixing.loudness, num_channels=num_channels)
+    placements: Feed[Placement] = Feed(config.pipeline.max_utterances)
+
+    def encode() -> None:
+        original = decode_audio(info, track, hz=RATE_HZ, channels=num_channels, config=config.media)
+        mixer = Mixer(config.mixing, num_channels)
+        with AudioEncoder(audio, num_channels=num_channels, bits_per_s=config.output.audio_bits_per_s) as encoder:
+            for block in mix_track(mixer, original, placements):
+                encoder.write(block)
+
+    encoding = asyncio.create_task(asyncio.to_thread(encode))
+    records: list[UtteranceRecord] = []
+    try:
+        async with closing(spoken):
+            async for line in spoken:
+                gain_db = None
+                if line.clip is not None:
+                    gain_db = levels.gain_db(
+                        line.utterance.source_lufs, line.voice or "", line.clip.samples, line.clip.sample_hz
+                    )
+                await _put(placements, _placement(line, gain_db), encoding)
+                records.append(_record(line, gain_db))
+                progress.advance(Stage.MIX, line.utterance.slot.start_s, target)
+        await _put(placements, Placement(clips=(), horizon_s=math.inf), encoding)
+        await encoding
+    finally:
+        placements.abort()
+        await asyncio.gather(encoding, return_exceptions=True)
+    progress.advance(Stage.MIX, info.duration_s, target)
+    return Mixdown(target=target, audio=audio, utterances=tuple(records))
+
+
+async def _put(placements: Feed[Placement], placement: Placement, encoding: asyncio.Task[None]) -> None:
+    """Hand over, unless the encoder has failed: then raise what it raised."""
+    putting = asyncio.ensure_future(placements.put(placement))
+    await asyncio.wait((putting, encoding), return_when=asyncio.FIRST_COMPLETED)
+    if not putting.done():
+        putting.cancel()
+        await encoding
+
+
+def _placement(line: Spoken, gain_db: float | None) -> Placement:
+    slot = line.utterance.slot
+    if line.clip is None or gain_db is None:
+        return Placement(clips=(), horizon_s=slot.start_s)
+    clip = PlacedClip(
+        id=line.utterance.id,
+        start_s=slot.start_s,
+        samples=line.clip.samples,
+        sample_hz=line.clip.sample_hz,
+        gain_db=gain_db,
+        replaces=Span(start_s=slot.start_s, end_s=max(slot.start_s, slot.end_s)),
+    )
+    return Placement(clips=(clip,), horizon_s=slot.start_s)
+
+
+def _record(line: Spoken, gain_db: float | None) -> UtteranceRecord:
+    utterance, slot, fit = line.utterance, line.utterance.slot, line.fit
+    duration_s = line.clip.duration_s if line.clip is not None else slot.duration_s
+    return UtteranceRecord(
+        id=utterance.id,
+        unit_id=utterance.unit_id,
+        segment_id=utterance.segment.id,
+        speaker=utterance.segment.speaker,
+        voice=line.voice,
+        source_text=utterance.segment.text,
+        text=line.text,
+        slot_start_s=media_time(slot.start_s),
+        slot_end_s=media_time(slot.end_s),
+        room_end_s=media_time(utterance.room_end_s),
+        start_s=media_time(slot.start_s),
+        end_s=media_time(slot.start_s + duration_s),
+        rung=fit.rung if fit is not None else None,
+        rate=round(fit.rate, 4) if fit is not None else None,
+        stretch=round(fit.stretch, 4) if fit is not None else None,
+        gain_db=None if gain_db is None else round(gain_db, 2),
+        candidates=tuple(
+            CandidateRecord.of(candidate, natural_s)
+            for candidate, natural_s in zip(utterance.candidates, line.natural_s, strict=True)
+        ),
+        flags=line.flags,
+        error=line.error,
+    )

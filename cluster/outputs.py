@@ -1,0 +1,58 @@
+"""Results appear whole or not at all: they are made in a folder aside, then moved into place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from actors.errors import MediaError
+
+MANIFEST_NAME = "manifest.json"
+
+
+@contextmanager
+def scratch_folder(out: Path) -> Iterator[Path]:
+    """A folder beside ``out`` to work in; its content is gone at the end unless it was published.
+
+    Raises MediaError if ``out`` cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.exists() and not out.is_dir():
+            raise NotADirectoryError(f"{out} is a file")
+        scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    except OSError as error:
+        raise MediaError(
+            f"the output folder must be writable, {out}: {error.strerror or error}; choose another with --out"
+        ) from error
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def publish(scratch: Path, out: Path) -> None:
+    """Move every file of ``scratch`` to ``out``, the manifest last: where it stands, all the others do.
+
+    Files of the same name are replaced; others in ``out`` are left alone.
+    """
+    scratch.chmod(0o777 & ~_umask())  # mkdtemp's folder is for its owner only
+    if not out.exists():
+        try:
+            scratch.rename(out)
+            return
+        except OSError:  # somebody else made it meanwhile
+            pass
+    (out / MANIFEST_NAME).unlink(missing_ok=True)
+    for file in sorted(scratch.iterdir(), key=lambda file: file.name == MANIFEST_NAME):
+        file.replace(out / file.name)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

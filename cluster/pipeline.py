@@ -1,0 +1,108 @@
+"""The whole way of one video: demux → transcribe → group → translate → align → speak → fit → mix → mux.
+
+Every arrow is a bounded stream and all stages run at once: the first dubbed utterance is ready
+while later speech is still being transcribed. One analysis serves all target languages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.types import ASR_HZ, Unit
+from cluster import outputs
+from cluster.config import Config
+from cluster.decoding import Damage, decode_audio
+from cluster.logs import job_context
+from cluster.manifest import Manifest
+from cluster.media import probe
+from cluster.mixdown import Mixdown, mix_down
+from cluster.pools import Pools, speech_stage
+from cluster.progress import Progress
+from cluster.results import Heard, write_results
+from cluster.stages import HeardUnit, Listener, Speaker, Translator, group_units
+from cluster.streams import closing, flatten, from_thread, ordered_map, tee
+from cluster.tracks import choose_audio_track
+from cluster.windows import cut_windows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One input, dubbed into each of the targets."""
+
+    source: Path
+    targets: tuple[str, ...]
+    """BCP-47."""
+    source_language: str | None
+    """BCP-47; None to hear which it is."""
+    audio_track: int | None
+    """Counted from 0 among the audio tracks; None for the default one that has speech."""
+    out: Path
+    """Folder for the results, made whole or not at all."""
+
+
+async def dub(job: Job, config: Config, pools: Pools, progress: Progress) -> Manifest:
+    """Dub one input.
+
+    Raises MediaError, ConfigError, EngineLoadError, alone or in an exception group; a bad item
+    only flags its utterance.
+    """
+    with job_context(job.source.name), outputs.scratch_folder(job.out) as folder:
+        info = await asyncio.to_thread(probe, job.source, config.media)
+        track = await asyncio.to_thread(choose_audio_track, info, job.audio_track, config.media)
+        progress.begin(info.duration_s)
+        limit = config.pipeline
+
+        damage = Damage()
+        audio = decode_audio(info, track, hz=ASR_HZ, channels="mono", config=config.media, damage=damage)
+        windows = from_thread(cut_windows(audio, config.windows), limit.max_windows)
+
+        transcription = await pools.get("transcription", config.transcription)
+        listener = Listener(config, transcription, job.source_language, job.targets, progress)
+        heard = ordered_map(windows, listener.transcribe, limit.max_windows)
+
+        units: list[Unit] = []
+        grouped = _noting(units, group_units(heard, config, info.duration_s))
+
+        tracks: list[asyncio.Task[Mixdown]] = []
+        async with tee(grouped, len(job.targets), limit.max_utterances) as branches, asyncio.TaskGroup() as languages:
+            for target, branch in zip(job.targets, branches, strict=True):
+                translation = await pools.get("translation", config.translation)
+                translator = Translator(config, translation, target, progress)
+                utterances = flatten(ordered_map(branch, translator.translate, limit.max_utterances))
+
+                speech = await pools.get("speech", speech_stage(config, target))
+                speaker = Speaker(config, speech, target, progress)
+                spoken = ordered_map(utterances, speaker.speak, limit.max_utterances)
+
+                mixing = mix_down(
+                    spoken, target=target, info=info, track=track, config=config, folder=folder, progress=progress
+                )
+                tracks.append(languages.create_task(mixing))
+
+        return await asyncio.to_thread(
+            write_results,
+            folder,
+            job.out,
+            info=info,
+            track=track,
+            heard=Heard(
+                language=listener.language,
+                language_probability=listener.language_probability,
+                units=tuple(units),
+                damaged=bool(damage),
+            ),
+            dubs=[mixed.result() for mixed in tracks],
+            config=config,
+            progress=progress,
+            pools=pools.stats(),
+        )
+
+
+async def _noting(units: list[Unit], source: AsyncIterator[HeardUnit]) -> AsyncIterator[HeardUnit]:
+    async with closing(source):
+        async for heard in source:
+            units.append(heard.unit)
+            yield heard

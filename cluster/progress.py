@@ -1,0 +1,49 @@
+"""How far a video is, told to whoever watches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    TRANSCRIBE = "transcribe"
+    TRANSLATE = "translate"
+    SPEAK = "speak"
+    MIX = "mix"
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """Of one video. ``on_change`` is called on the event loop after every step."""
+
+    job: str
+    on_change: Callable[[Progress], None] = lambda _: None
+    duration_s: float = 0.0
+    """Of the media; 0 until it is known."""
+    reached_s: dict[tuple[Stage, str], float] = field(default_factory=dict)
+    """(stage, target language or "") → media time up to which the stage is done."""
+    num_done: dict[tuple[Stage, str], int] = field(default_factory=dict)
+    """(stage, target language or "") → windows, units or utterances done."""
+    started_s: float = field(default_factory=time.monotonic)
+    first_utterance_s: float | None = None
+    """Wall seconds until the first dubbed utterance was ready."""
+    num_flagged: int = 0
+
+    def begin(self, duration_s: float) -> None:
+        self.duration_s = duration_s
+        self.on_change(self)
+
+    def advance(self, stage: Stage, reached_s: float, target: str = "") -> None:
+        key = (stage, target)
+        self.reached_s[key] = max(self.reached_s.get(key, 0.0), reached_s)
+        self.num_done[key] = self.num_done.get(key, 0) + 1
+        if stage is Stage.SPEAK and self.first_utterance_s is None:
+            self.first_utterance_s = self.elapsed_s
+        self.on_change(self)
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.started_s

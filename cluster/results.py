@@ -1,0 +1,199 @@
+"""What a finished dub leaves behind: media file, subtitles, report, manifest; published together."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.languages import display_name
+from actors.types import Unit
+from cluster import manifest, outputs
+from cluster.config import Config
+from cluster.decoding import decode_audio
+from cluster.encoding import ENCODE_HZ, AudioEncoder
+from cluster.manifest import (
+    DroppedStreamRecord,
+    DubRecord,
+    Flag,
+    InputRecord,
+    Manifest,
+    PoolRecord,
+    SegmentRecord,
+    Timings,
+    TrackRecord,
+    UnitRecord,
+    printable,
+)
+from cluster.media import AudioTrack, MediaInfo, probe
+from cluster.mixdown import Mixdown
+from cluster.mux import DroppedStream, DubTrack, SourceText, mux, output_suffix
+from cluster.pool import PoolStats
+from cluster.progress import Progress
+from cluster.report import ReportAudio, write_report
+from cluster.subtitles import Cue, lay_out, render
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What was understood of the source."""
+
+    language: str | None
+    language_probability: float | None
+    """None if a person said which language it is."""
+    units: tuple[Unit, ...]
+    damaged: bool
+
+
+def write_results(
+    folder: Path,
+    out: Path,
+    *,
+    info: MediaInfo,
+    track: AudioTrack,
+    heard: Heard,
+    dubs: Sequence[Mixdown],
+    config: Config,
+    progress: Progress,
+    pools: Sequence[PoolStats],
+) -> Manifest:
+    """Write everything into ``folder``, then move it to ``out``. Raises MediaError if that cannot be done."""
+    flags = [Flag.DAMAGED] if heard.damaged else []
+    source_cues = lay_out(_source_cues(heard.units), config.subtitles)
+    if heard.units:
+        tracks = [_dub_track(dub, config) for dub in dubs]
+        media_file = f"{printable(info.path.stem)}{output_suffix(info, config.media)}"
+        muxed = mux(
+            info,
+            tracks,
+            folder / media_file,
+            source=SourceText(track=track, language=heard.language, subtitles=source_cues),
+            config=config.media,
+        )
+        dropped: tuple[DroppedStream, ...] = muxed.dropped
+        flags += [Flag.STREAM_DROPPED] if dropped else []
+        cues_by_language = {heard.language or "und": source_cues, **{dub.language: dub.subtitles for dub in tracks}}
+    else:
+        flags.append(Flag.NO_SPEECH)
+        media_file, dropped, cues_by_language = printable(info.path.name), (), {}
+        shutil.copyfile(info.path, folder / media_file)
+    for language, cues in cues_by_language.items():
+        (folder / f"{language}.srt").write_text(render(cues, "srt"), encoding="utf-8")
+        (folder / f"{language}.vtt").write_text(render(cues, "vtt"), encoding="utf-8")
+
+    result = Manifest(
+        status=manifest.status_of(flags, [utterance for dub in dubs for utterance in dub.utterances]),
+        flags=tuple(flags),
+        input=_input_record(info, track, heard),
+        media_file=media_file,
+        segments=tuple(SegmentRecord.of(segment) for unit in heard.units for segment in unit.segments),
+        units=tuple(UnitRecord.of(unit) for unit in heard.units),
+        dubs=tuple(
+            DubRecord(
+                language=dub.target,
+                utterances=dub.utterances,
+                subtitles=tuple(f"{dub.target}.{form}" for form in ("srt", "vtt") if heard.units),
+            )
+            for dub in dubs
+        ),
+        dropped_streams=tuple(DroppedStreamRecord(index=s.index, codec=s.codec, why=s.why) for s in dropped),
+        config=config.model_dump(mode="json"),
+        versions=manifest.versions(),
+        timings=_timings(info, progress, pools),
+    )
+    write_report(result, _report_audio(folder, info, track, heard, dubs, config), folder / "report.html")
+    for dub in dubs:
+        dub.audio.unlink()
+    manifest.write(result, folder / outputs.MANIFEST_NAME)
+    outputs.publish(folder, out)
+    return result
+
+
+def _source_cues(units: Sequence[Unit]) -> list[Cue]:
+    return [
+        Cue(start_s=segment.start_s, end_s=segment.end_s, text=segment.text)
+        for unit in units
+        for segment in unit.segments
+    ]
+
+
+def _dub_track(dub: Mixdown, config: Config) -> DubTrack:
+    spoken = [Cue(start_s=line.start_s, end_s=line.end_s, text=line.text) for line in dub.utterances if line.text]
+    return DubTrack(
+        language=dub.target,
+        audio=dub.audio,
+        subtitles=lay_out(spoken, config.subtitles),
+        title=display_name(dub.target),
+    )
+
+
+def _input_record(info: MediaInfo, track: AudioTrack, heard: Heard) -> InputRecord:
+    return InputRecord(
+        name=info.path.name,
+        format=info.format,
+        duration_s=manifest.media_time(info.duration_s),
+        num_bytes=info.path.stat().st_size,
+        audio_track=TrackRecord(
+            number=track.number,
+            codec=track.codec,
+            channels=track.channels,
+            sample_hz=track.sample_hz,
+            language=track.language,
+        ),
+        language=heard.language,
+        language_probability=None if heard.language_probability is None else round(heard.language_probability, 3),
+    )
+
+
+def _timings(info: MediaInfo, progress: Progress, pools: Sequence[PoolStats]) -> Timings:
+    return Timings(
+        wall_s=round(progress.elapsed_s, 3),
+        first_utterance_s=None if progress.first_utterance_s is None else round(progress.first_utterance_s, 3),
+        realtime_factor=round(info.duration_s / progress.elapsed_s, 3),
+        driver_peak_bytes=_peak_bytes(),
+        pools=tuple(
+            PoolRecord(
+                name=pool.name,
+                num_items=pool.num_items,
+                num_failed=pool.num_failed,
+                num_batches=pool.num_batches,
+                num_lost_replicas=pool.num_lost_replicas,
+                engine_s=round(pool.engine_s, 3),
+            )
+            for pool in pools
+        ),
+    )
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # getrusage(2): kilobytes, on macOS bytes
+
+
+def _report_audio(
+    folder: Path, info: MediaInfo, track: AudioTrack, heard: Heard, dubs: Sequence[Mixdown], config: Config
+) -> list[ReportAudio]:
+    """Small copies of the original and of each dub, to play inside the page."""
+    if not heard.units or info.duration_s > config.output.report_max_embed_s:
+        return []
+    sources = [("original", heard.language or "und", info, track)]
+    for dub in dubs:
+        dub_info = probe(dub.audio, config.media)
+        sources.append(("dub", dub.target, dub_info, dub_info.audio[0]))
+    return [
+        ReportAudio(label=label, language=language, mime="audio/mp4", data=_preview(folder, source, audio, config))
+        for label, language, source, audio in sources
+    ]
+
+
+def _preview(folder: Path, info: MediaInfo, track: AudioTrack, config: Config) -> bytes:
+    path = folder / ".preview.m4a"
+    with AudioEncoder(path, num_channels=1, bits_per_s=config.output.report_audio_bits_per_s) as encoder:
+        for block in decode_audio(info, track, hz=ENCODE_HZ, channels="mono", config=config.media):
+            encoder.write(block[:, None])
+    data = path.read_bytes()
+    path.unlink()
+    return data

@@ -1,0 +1,70 @@
+"""Many inputs on one set of pools: a bad one is named, and the others are done."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from actors.errors import DubbingError
+from cluster.config import Config
+from cluster.manifest import Manifest
+from cluster.pipeline import Job, dub
+from cluster.pools import Pools
+from cluster.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one job: its manifest, or why there is none."""
+
+    job: Job
+    manifest: Manifest | None
+    error: str | None
+
+
+async def run(
+    jobs: Sequence[Job],
+    config: Config,
+    on_change: Callable[[Progress], None],
+    on_outcome: Callable[[Outcome], None],
+) -> list[Outcome]:
+    """Dub every job, at most ``pipeline.max_videos`` at a time. Outcomes are in the order of the jobs."""
+    room = asyncio.Semaphore(config.pipeline.max_videos)
+
+    async def one(job: Job, pools: Pools) -> Outcome:
+        async with room:
+            outcome = await _attempt(job, config, pools, Progress(job=job.source.name, on_change=on_change))
+            on_outcome(outcome)
+            return outcome
+
+    async with Pools(config) as pools, asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(job, pools)) for job in jobs]
+    return [task.result() for task in tasks]
+
+
+async def _attempt(job: Job, config: Config, pools: Pools, progress: Progress) -> Outcome:
+    try:
+        manifest = await dub(job, config, pools, progress)
+    except Exception as error:
+        reason = _reason(error)
+        if not isinstance(reason, DubbingError):
+            log.exception("video failed job=%s", job.source.name)
+        return Outcome(job=job, manifest=None, error=_describe(reason))
+    return Outcome(job=job, manifest=manifest, error=None)
+
+
+def _reason(error: Exception) -> Exception:
+    """The first of what a task group gathered."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, DubbingError):
+        return error.message
+    return f"unexpected {type(error).__name__}: {error}; the log has the traceback, please report it"

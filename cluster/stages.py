@@ -1,0 +1,322 @@
+"""The steps of the pipeline that call models: each takes one item and gives what the next step needs.
+
+A failed item never fails its video: what cannot be translated or spoken keeps its original audio,
+and is flagged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import python_stretch
+
+from actors import languages
+from actors.errors import ConfigError, ItemError, ReplicaLostError
+from actors.types import (
+    ASR_HZ,
+    Candidate,
+    Clip,
+    Plan,
+    PlanRequest,
+    Samples,
+    Segment,
+    Span,
+    SynthesiseRequest,
+    TranscribeRequest,
+    Transcript,
+    TranslateRequest,
+    Translation,
+    Unit,
+    Window,
+)
+from cluster.alignment import split_translation
+from cluster.config import Config
+from cluster.fitting import Fit, PlannedLength, Rung, fit
+from cluster.grouping import Grouper, segments_of
+from cluster.loudness import SpeechLoudness
+from cluster.manifest import Flag, flags_of
+from cluster.pool import Pool
+from cluster.pools import check_languages
+from cluster.progress import Progress, Stage
+
+SPEAKER = "speaker0"
+"""Everybody, until speakers are told apart."""
+
+CLOSING = set(".!?…:;,。！？、，؟।\"'”’»)]}-—–")
+"""A text that ends in one of these is left as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeardUnit:
+    """A unit, and how loud its speaker has been up to its end."""
+
+    unit: Unit
+    source_lufs: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Utterance:
+    """One line of one target language, with the time it may use. Ids read pt:u0012, or pt:u0012-1 in a longer unit."""
+
+    id: str
+    unit_id: str
+    segment: Segment
+    target: str
+    room_end_s: float
+    source_lufs: float | None
+    candidates: tuple[Candidate, ...]
+    """Best first; none if there is nothing to say."""
+    flags: tuple[Flag, ...]
+    error: str | None
+
+    @property
+    def slot(self) -> Span:
+        return Span(start_s=self.segment.start_s, end_s=min(self.segment.end_s, self.room_end_s))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Spoken:
+    """An utterance as it will sound, or why it will not."""
+
+    utterance: Utterance
+    text: str
+    clip: Clip | None
+    voice: str | None
+    fit: Fit | None
+    natural_s: tuple[float | None, ...]
+    """Planned length of each candidate; None for one that could not be planned."""
+    flags: tuple[Flag, ...]
+    error: str | None
+
+
+class Listener:
+    """Transcribes windows. The first window in which words are heard decides the language of them all."""
+
+    def __init__(self, config: Config, pool: Pool, language: str | None, targets: tuple[str, ...], progress: Progress) -> None:
+        self._config = config
+        self._pool = pool
+        self._targets = targets
+        self._progress = progress
+        self._deciding = asyncio.Lock()
+        self.language = language
+        self.language_probability: float | None = None
+
+    async def transcribe(self, window: Window) -> tuple[Window, Transcript]:
+        """Raises ConfigError if the detected language is not one the other engines can work on."""
+        if self.language is None:
+            async with self._deciding:  # windows come in order, and wait in order
+                if self.language is None:
+                    return window, await self._detect(window)
+        return window, await self._submit(window)
+
+    async def _detect(self, window: Window) -> Transcript:
+        transcript = await self._submit(window)
+        if transcript.segments:
+            for target in self._targets:
+                if languages.same(transcript.language, target):
+                    raise ConfigError(
+                        f"--to must differ from the language spoken, which sounds like {transcript.language} "
+                        f"(probability {transcript.language_probability:.2f}); found {target}; if that is wrong, give --from"
+                    )
+            check_languages(self._config, transcript.language, self._targets)
+            self.language, self.language_probability = transcript.language, transcript.language_probability
+        return transcript
+
+    async def _submit(self, window: Window) -> Transcript:
+        request = TranscribeRequest(samples=window.samples, language=self.language)
+        transcript: Transcript = await self._pool.submit(request, order=window.start_s)
+        self._progress.advance(Stage.TRANSCRIBE, window.end_s)
+        return transcript
+
+
+async def group_units(
+    heard: AsyncIterator[tuple[Window, Transcript]], config: Config, media_end_s: float
+) -> AsyncIterator[HeardUnit]:
+    """Units in order, each as soon as its sentence has ended."""
+    grouper = Grouper(config.grouping, media_end_s)
+    loudness = SpeechLoudness(ASR_HZ)
+    async for window, transcript in heard:
+        for span in window.speech:
+            loudness.feed(_samples_of(window, span))
+        segments = segments_of(window, transcript, SPEAKER, config.grouping)
+        starts: list[float | None] = [*(segment.start_s for segment in segments[1:]), window.next_speech_s]
+        for segment, next_start_s in zip(segments, starts, strict=False):
+            for unit in grouper.push(segment, next_start_s):
+                yield HeardUnit(unit=unit, source_lufs=loudness.lufs())
+    for unit in grouper.flush():
+        yield HeardUnit(unit=unit, source_lufs=loudness.lufs())
+
+
+def _samples_of(window: Window, span: Span) -> Samples:
+    first, end = (max(0, round((edge_s - window.start_s) * ASR_HZ)) for edge_s in (span.start_s, span.end_s))
+    return window.samples[first:end]
+
+
+def as_sentence(text: str) -> str:
+    """The text with a capital and a full stop, which translators are trained on: "banana" becomes "a banana" without."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if not text or text[-1] in CLOSING else ".")
+
+
+class Translator:
+    """Translates units into one language and gives each of their segments its share."""
+
+    def __init__(self, config: Config, pool: Pool, target: str, progress: Progress) -> None:
+        self._config = config
+        self._pool = pool
+        self._target = target
+        self._progress = progress
+
+    async def translate(self, heard: HeardUnit) -> list[Utterance]:
+        unit = heard.unit
+        text = as_sentence(unit.text)
+        request = TranslateRequest(text=text, source_language=unit.language, target_language=self._target)
+        try:
+            translation: Translation = await self._pool.submit(request, order=unit.segments[0].start_s)
+            utterances = self._share_out(heard, translation.candidates)
+        except (ItemError, ReplicaLostError) as error:
+            utterances = self._share_out(heard, (), flag=Flag.TRANSLATION_FAILED, error=error.message)
+        self._progress.advance(Stage.TRANSLATE, unit.segments[-1].end_s, self._target)
+        return utterances
+
+    def _share_out(
+        self, heard: HeardUnit, candidates: Sequence[Candidate], flag: Flag = Flag.EMPTY, error: str | None = None
+    ) -> list[Utterance]:
+        segments = heard.unit.segments
+        source = [segment.text for segment in segments]
+        spans = [split_translation(source, candidate.text, self._config.alignment) for candidate in candidates]
+        ends = [*(segment.start_s for segment in segments[1:]), heard.unit.room_end_s]
+        utterances = []
+        for index, (segment, room_end_s) in enumerate(zip(segments, ends, strict=True)):
+            texts = [
+                Candidate(text=shares[index].text, score=candidate.score)
+                for candidate, shares in zip(candidates, spans, strict=True)
+                if shares[index].text.strip()
+            ]
+            utterances.append(
+                Utterance(
+                    id=f"{self._target}:{heard.unit.id}" + (f"-{index}" if len(segments) > 1 else ""),
+                    unit_id=heard.unit.id,
+                    segment=segment,
+                    target=self._target,
+                    room_end_s=room_end_s,
+                    source_lufs=heard.source_lufs,
+                    candidates=tuple(texts),
+                    flags=() if texts else (flag,),
+                    error=error,
+                )
+            )
+        return utterances
+
+
+class Speaker:
+    """Speaks utterances of one language, each fitted to its time before anything expensive runs."""
+
+    def __init__(self, config: Config, pool: Pool, target: str, progress: Progress) -> None:
+        self._config = config
+        self._pool = pool
+        self._target = target
+        match = languages.best_match(target, config.speech.voices)
+        self._voice = None if match is None else config.speech.voices[match]
+        self._progress = progress
+
+    async def speak(self, utterance: Utterance) -> Spoken:
+        spoken = await self._speak(utterance)
+        self._progress.num_flagged += bool(spoken.flags)
+        self._progress.advance(Stage.SPEAK, utterance.segment.end_s, self._target)
+        return spoken
+
+    async def _speak(self, utterance: Utterance) -> Spoken:
+        if not utterance.candidates:
+            return _silent(utterance, utterance.flags, utterance.error)
+        try:
+            plans = [await self._plan(utterance, candidate.text) for candidate in utterance.candidates]
+            natural_s = tuple(plan.natural_s for plan in plans)
+            chosen = self._fit(plans, utterance)
+            if chosen.rung is Rung.NO_ROOM:
+                return _silent(utterance, (Flag.NO_ROOM,), None)
+            plan, text = plans[chosen.candidate], utterance.candidates[chosen.candidate].text
+            flags = flags_of(chosen, self._config.fitting.ordinary_rate)
+            if chosen.rung is Rung.CUT:
+                plan, text, chosen = await self._cut(utterance, text)
+                flags = [*flags, Flag.CUT]
+            request = SynthesiseRequest(plan=plan, duration_s=chosen.spoken_s)
+            clip: Clip = await self._pool.submit(request, order=utterance.segment.start_s)
+            clip = await asyncio.to_thread(_stretched, clip, chosen)
+        except (ItemError, ReplicaLostError) as error:
+            return _silent(utterance, (Flag.SPEECH_FAILED,), error.message)
+        return Spoken(
+            utterance=utterance,
+            text=text,
+            clip=clip,
+            voice=plan.voice,
+            fit=chosen,
+            natural_s=natural_s,
+            flags=tuple(flags),
+            error=None,
+        )
+
+    async def _plan(self, utterance: Utterance, text: str) -> Plan:
+        request = PlanRequest(text=text, language=utterance.target, voice=self._voice)
+        plan: Plan = await self._pool.submit(request, order=utterance.segment.start_s)
+        return plan
+
+    def _fit(self, plans: Sequence[Plan], utterance: Utterance) -> Fit:
+        lengths = [
+            PlannedLength(natural_s=plan.natural_s, shortest_s=plan.shortest_s, exact=plan.exact) for plan in plans
+        ]
+        return fit(lengths, utterance.slot, utterance.room_end_s, self._config.fitting)
+
+    async def _cut(self, utterance: Utterance, text: str) -> tuple[Plan, str, Fit]:
+        """As many of the first words as there is time for at the highest rate; at least one.
+
+        Raises ItemError if not even one fits.
+        """
+        words = text.split() if " " in text else list(text)
+        joint = " " if " " in text else ""
+        found: tuple[Plan, str, Fit] | None = None
+        fewest, most = 1, len(words) - 1
+        while fewest <= most:
+            num_words = (fewest + most) // 2
+            prefix = joint.join(words[:num_words]).rstrip(",;:—–-")
+            plan = await self._plan(utterance, prefix)
+            attempt = self._fit([plan], utterance)
+            if attempt.rung is Rung.CUT:
+                most = num_words - 1
+            else:
+                found = plan, prefix, attempt
+                fewest = num_words + 1
+        if found is None:
+            raise ItemError(f"one word must fit {utterance.room_end_s - utterance.slot.start_s:.2f} s; none of {text!r} does")
+        return found
+
+
+def _silent(utterance: Utterance, flags: tuple[Flag, ...], error: str | None) -> Spoken:
+    return Spoken(
+        utterance=utterance,
+        text="",
+        clip=None,
+        voice=None,
+        fit=None,
+        natural_s=(None,) * len(utterance.candidates),
+        flags=flags,
+        error=error,
+    )
+
+
+def _stretched(clip: Clip, chosen: Fit) -> Clip:
+    """The clip at exactly the chosen duration. Raises ItemError if its samples are not finite."""
+    if not np.isfinite(clip.samples).all():
+        raise ItemError("speech must be finite samples; the engine returned others")
+    num_samples = round(chosen.duration_s * clip.sample_hz)
+    # An exact engine is off by its rounding to frames; shift nothing for that.
+    if abs(len(clip.samples) - num_samples) <= 0.03 * clip.sample_hz and chosen.rung is not Rung.STRETCHED:
+        return clip
+    stretch = python_stretch.Signalsmith.Stretch(0)  # seeded: the same clip gives the same samples
+    stretch.preset(1, clip.sample_hz)
+    stretch.setTimeFactor(len(clip.samples) / num_samples)
+    samples = np.asarray(stretch.process(clip.samples[None, :]), dtype=np.float32)[0]
+    return Clip(samples=samples[:num_samples], sample_hz=clip.sample_hz)
