@@ -1,8 +1,9 @@
 """What an engine is, and how one is found.
 
 An engine is one file in its task's folder, holding ``Engine``: ``translation: {engine: bergamot}``
-means ``actors/translation/bergamot.py``. Its ``Config`` is built from the ``options`` of the
-configuration. Model libraries are imported inside ``load`` (or functions it calls), so that asking
+means ``actors/translation/bergamot.py``. A name with a dot is a module from elsewhere, which must
+be importable on every replica: ``engine: my_models.marian``. Its ``Config`` is built from the
+``options`` of the configuration. Model libraries are imported inside ``load`` (or functions it calls), so that asking
 what an engine supports costs nothing.
 """
 
@@ -93,12 +94,7 @@ def engine_names(task: Task) -> list[str]:
 
 def make_engine(task: Task, name: str, options: Mapping[str, Any]) -> Engine[Any, Any]:
     """An engine that is configured but not loaded. Raises ConfigError."""
-    known = engine_names(task)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{task}.engine must be one of {', '.join(known)}; found {name!r}{hint}")
-    cls: type[Engine[Any, Any]] = importlib.import_module(f"actors.{task}.{name}").Engine
+    cls = _engine_class(task, name)
     try:
         config = cls.Config.model_validate(dict(options))
     except ValidationError as error:
@@ -109,3 +105,33 @@ def make_engine(task: Task, name: str, options: Mapping[str, Any]) -> Engine[Any
             f"known options: {', '.join(sorted(cls.Config.model_fields))}"
         ) from error
     return cls(config)
+
+
+def _engine_class(task: Task, name: str) -> type[Engine[Any, Any]]:
+    if "." in name:
+        return _class_from_elsewhere(task, name)
+    known = engine_names(task)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(
+            f"{task}.engine must be one of {', '.join(known)}, or an importable module with a dot in its name; "
+            f"found {name!r}{hint}"
+        )
+    cls: type[Engine[Any, Any]] = importlib.import_module(f"actors.{task}.{name}").Engine
+    return cls
+
+
+def _class_from_elsewhere(task: Task, module: str) -> type[Engine[Any, Any]]:
+    try:
+        cls = getattr(importlib.import_module(module), "Engine", None)
+    except Exception as error:  # whatever a foreign module does when it is imported
+        raise ConfigError(
+            f"{task}.engine {module} must be an importable module; {type(error).__name__}: {error}; "
+            f"install its package here and on every node"
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, Engine)):
+        raise ConfigError(
+            f"{task}.engine {module} must hold a class Engine derived from actors.engine.Engine; found {cls!r}"
+        )
+    return cls

@@ -55,7 +55,7 @@ class EngineHost:
             if len(batch) == 1:
                 results = [ItemFailure(error=self._item_error(error))]
             else:
-                log.warning("batch failed, running items alone engine=%s items=%d error=%r", self._name, len(batch), error)
+                log.warning("batch failed, items run alone engine=%s items=%d error=%r", self._name, len(batch), error)
                 results = [result for item in batch for result in self.run([item]).results]
         return BatchReport(results=results, run_s=time.perf_counter() - start)
 

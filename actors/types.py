@@ -87,7 +87,10 @@ class Unit:
 
     @property
     def text(self) -> str:
-        return " ".join(segment.text for segment in self.segments)
+        """Its segments' texts, with spaces between them where their script has any."""
+        words = [word for segment in self.segments for word in segment.words]
+        has_spaces = not words or any(word.text[:1].isspace() for word in words)
+        return (" " if has_spaces else "").join(segment.text for segment in self.segments)
 
     @property
     def language(self) -> str:

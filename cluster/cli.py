@@ -46,7 +46,7 @@ Inputs = Annotated[list[Path], typer.Argument(help="Video or audio files.", meta
 To = Annotated[str, typer.Option("--to", help="Target language, BCP-47 (pt, en, pt-BR); several by commas.")]
 From = Annotated[str | None, typer.Option("--from", help="Language spoken; heard by itself if not given.")]
 ConfigName = Annotated[str, typer.Option("--config", help="A configuration's name, or a YAML file.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Override one setting: fitting.max_rate=1.3.", metavar="K=V")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="A setting: fitting.max_rate=1.3.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder; each input gets a folder of its own in it.")]
 AudioTrack = Annotated[int | None, typer.Option("--audio-track", min=0, help="Which audio track, from 0.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end, on standard output.")]

@@ -44,13 +44,13 @@ class PoolConfig(Section):
     resources: Mapping[str, float] = {}
     batch: BatchLimits = BatchLimits()
     max_pending_items: int = Field(default=256, ge=1)
-    """Requests waiting or under way; more than that wait at the door, which holds the stream back."""
+    """Requests waiting or under way, or what the replicas hold if that is more; others wait at the door."""
     load_timeout_s: float = Field(default=600.0, gt=0)
     call_timeout_s: float = Field(default=300.0, gt=0)
     """A batch that takes longer means a hung replica, which is replaced."""
     max_load_failures: int = Field(default=3, ge=1)
-    max_losses: int = Field(default=3, ge=1)
-    """Replicas one request may take down before it is given up."""
+    max_losses: int = Field(default=3, ge=2)
+    """Replicas one request may take down before it is given up; the last had nothing else to do."""
     restart_delay_s: float = Field(default=0.5, ge=0)
 
 
@@ -145,7 +145,8 @@ def _find(name_or_file: str) -> Path:
     path = Path(name_or_file)
     if not path.is_file():
         raise ConfigError(
-            f"--config must be one of {', '.join(config_names())} or a YAML file; found {name_or_file!r}, which is neither"
+            f"--config must be one of {', '.join(config_names())} or a YAML file; "
+            f"found {name_or_file!r}, which is neither"
         )
     return path
 
@@ -154,7 +155,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} must be readable YAML; {error}") from error
+        raise ConfigError(f"{path} must be readable YAML; {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold a mapping of settings, found a {type(tree).__name__}")
     return tree
@@ -188,9 +189,10 @@ def _explain(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         known = _fields_at(problem["loc"][:-1])
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"configuration key {where} is unknown{hint} known here: {', '.join(known)}".replace("? known", "? Known")
-    return f"configuration key {where} must be valid: {problem['msg']}; found {problem.get('input')!r}"
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        return f"configuration key {where} is unknown{hint} known here: {', '.join(known)}"
+    reason = problem["ctx"]["error"] if problem["type"] == "value_error" else problem["msg"]
+    return f"configuration key {where} must be valid: {reason}; found {problem.get('input')!r}"
 
 
 def _fields_at(location: Iterable[int | str]) -> list[str]:

@@ -28,6 +28,8 @@ class Flag(StrEnum):
     """Of the whole input: nothing to dub, the output is the source unchanged."""
     DAMAGED = "damaged"
     """Of the whole input: parts of its audio could not be read, and are silent here."""
+    TRANSCRIPTION_FAILED = "transcription_failed"
+    """Of the whole input: a stretch of speech could not be transcribed, and keeps its original sound."""
     STREAM_DROPPED = "stream_dropped"
     """Of the whole input: a stream that the output's container cannot hold."""
     FAST = "fast"
@@ -42,7 +44,7 @@ class Flag(StrEnum):
     """Not dubbed, original kept: the translation left no words for this segment."""
 
 
-DEGRADING = {Flag.CUT, Flag.NO_ROOM, Flag.TRANSLATION_FAILED, Flag.SPEECH_FAILED, Flag.EMPTY}
+DEGRADING = {Flag.TRANSCRIPTION_FAILED, Flag.CUT, Flag.NO_ROOM, Flag.TRANSLATION_FAILED, Flag.SPEECH_FAILED, Flag.EMPTY}
 
 
 class Record(BaseModel):
@@ -229,9 +231,9 @@ class Manifest(Record):
 
 
 def status_of(flags: Sequence[Flag], utterances: Sequence[UtteranceRecord]) -> str:
-    if Flag.NO_SPEECH in flags:
-        return "unchanged"
-    return "degraded" if any(DEGRADING & set(utterance.flags) for utterance in utterances) else "done"
+    if DEGRADING & set(flags) or any(DEGRADING & set(utterance.flags) for utterance in utterances):
+        return "degraded"
+    return "unchanged" if Flag.NO_SPEECH in flags else "done"
 
 
 def flags_of(fit: Fit, ordinary_rate: float) -> list[Flag]:

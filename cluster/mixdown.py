@@ -24,7 +24,7 @@ from cluster.mixing import Mixer, PlacedClip, Placement, mix_track
 from cluster.mux import dub_suffix, output_suffix
 from cluster.progress import Progress, Stage
 from cluster.stages import Spoken
-from cluster.streams import Feed, closing
+from cluster.streams import Feed, closing, in_own_thread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ async def mix_down(
             for block in mix_track(mixer, original, placements):
                 encoder.write(block)
 
-    encoding = asyncio.create_task(asyncio.to_thread(encode))
+    encoding = in_own_thread(encode, f"mix {target}")
     records: list[UtteranceRecord] = []
     try:
         async with closing(spoken):
@@ -75,17 +75,20 @@ async def mix_down(
         await encoding
     finally:
         placements.abort()
-        await asyncio.gather(encoding, return_exceptions=True)
+        # Shielded: a cancelled wait must not leave a thread writing into a folder that is removed next.
+        await asyncio.shield(asyncio.gather(encoding, return_exceptions=True))
     progress.advance(Stage.MIX, info.duration_s, target)
     return Mixdown(target=target, audio=audio, utterances=tuple(records))
 
 
-async def _put(placements: Feed[Placement], placement: Placement, encoding: asyncio.Task[None]) -> None:
+async def _put(placements: Feed[Placement], placement: Placement, encoding: asyncio.Future[None]) -> None:
     """Hand over, unless the encoder has failed: then raise what it raised."""
-    putting = asyncio.ensure_future(placements.put(placement))
-    await asyncio.wait((putting, encoding), return_when=asyncio.FIRST_COMPLETED)
-    if not putting.done():
+    putting = asyncio.create_task(placements.put(placement))
+    try:
+        await asyncio.wait((putting, encoding), return_when=asyncio.FIRST_COMPLETED)
+    finally:
         putting.cancel()
+    if encoding.done():
         await encoding
 
 

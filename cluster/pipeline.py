@@ -92,6 +92,7 @@ async def dub(job: Job, config: Config, pools: Pools, progress: Progress) -> Man
                 language=listener.language,
                 language_probability=listener.language_probability,
                 units=tuple(units),
+                num_failed_windows=listener.num_failed,
                 damaged=bool(damage),
             ),
             dubs=[mixed.result() for mixed in tracks],

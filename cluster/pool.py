@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import bisect
 import contextlib
+import contextvars
+import functools
 import itertools
 import logging
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from actors.engine import make_engine
 from actors.errors import EngineError, EngineLoadError, ItemError, ReplicaLostError
@@ -26,6 +27,8 @@ from cluster.replicas import Replica, ReplicaDiedError
 from cluster.scheduling import AfterLoss, Assignment, QueuedItem, ReplicaLoad, after_loss, dispatch
 
 log = logging.getLogger(__name__)
+
+E = TypeVar("E", bound=BaseException)
 
 MAX_RESTART_DELAY_S = 60.0
 
@@ -46,23 +49,28 @@ class PoolStats:
 
 @dataclass(slots=True, eq=False)
 class _Entry:
+    """A request from its submission to its outcome."""
+
     request: Any
     order: tuple[float, int]
-    cost: float
-    queued_s: float
+    item: QueuedItem
     outcome: asyncio.Future[Any]
     num_losses: int = 0
-    alone: bool = False
 
 
 @dataclass(slots=True, eq=False)
-class _Slot:
-    """The place of one replica, whoever fills it."""
+class _Serving:
+    """A replica from loaded to lost, and what it has been given."""
 
     id: int
-    replica: Replica | None = None
-    batches: set[asyncio.Task[None]] = field(default_factory=set)
-    died: asyncio.Event = field(default_factory=asyncio.Event)
+    replica: Replica
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+    batches: dict[asyncio.Task[None], Sequence[_Entry]] = field(default_factory=dict)
+
+    @property
+    def load(self) -> ReplicaLoad:
+        alone = any(entries[0].item.alone for entries in self.batches.values())
+        return ReplicaLoad(id=self.id, num_batches=len(self.batches), alone=alone)
 
 
 class Pool:
@@ -70,54 +78,63 @@ class Pool:
 
     def __init__(self, task: Task, stage: StageConfig, start_replica: Callable[[Task, StageConfig], Replica]) -> None:
         self.name = f"{task}/{stage.engine}"
-        self.engine = make_engine(task, stage.engine, stage.options)  # never loaded here: cost and languages only
+        self._engine = make_engine(task, stage.engine, stage.options)  # never loaded here: it knows what requests cost
         self._config: PoolConfig = stage.pool
-        self._start_replica = lambda: start_replica(task, stage)
+        self._start_replica = functools.partial(start_replica, task, stage)
         self._queue: list[_Entry] = []
         self._sequence = itertools.count()
-        self._room = asyncio.Semaphore(self._config.max_pending_items)
+        held_items = self._config.replicas * self._config.batch.in_flight * self._config.batch.max_items
+        self._room = asyncio.Semaphore(max(self._config.max_pending_items, held_items))
         self._wake = asyncio.Event()
-        self._slots = [_Slot(id=index) for index in range(self._config.replicas)]
+        self._serving: dict[int, _Serving] = {}
+        self._hopeless: set[int] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._broken: EngineLoadError | None = None
+        self._closed: EngineError | None = EngineError(f"{self.name} must be open: use it inside `async with`")
+        self._unloadable: EngineLoadError | None = None
+        self._has_loaded = False
         self._num_items = self._num_failed = self._num_batches = self._num_lost = 0
         self._engine_s = 0.0
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._supervise(slot), name=f"{self.name}#{slot.id}") for slot in self._slots]
-        self._tasks.append(asyncio.create_task(self._dispatch(), name=f"{self.name} dispatch"))
+        self._closed = None
+        self._start(self._dispatch(), f"{self.name} dispatch")
+        for id in range(self._config.replicas):
+            self._start(self._supervise(id), f"{self.name}#{id}")
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close(EngineError(f"{self.name} must stay open until its requests are answered; it was closed"))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for entry in self._queue:
-            entry.outcome.cancel()
 
     async def submit(self, request: Any, *, order: float = 0.0) -> Any:
         """The engine's result for one request; waits while the queue is full.
 
-        Of what waits, the lowest ``order`` runs first (the time it is needed, on the media timeline).
+        Of what waits, the lowest ``order`` runs first: the time it is needed.
         Raises ItemError if this request failed, ReplicaLostError if replicas kept dying with it,
-        EngineLoadError if the engine cannot be made ready.
+        EngineLoadError if the engine cannot be made ready, EngineError if the pool is not open.
         """
         async with self._room:
-            if self._broken is not None:
-                raise EngineLoadError(self._broken.message)
+            refusal = self._closed or self._unloadable
+            if refusal is not None:
+                raise _copy(refusal)
+            loop = asyncio.get_running_loop()
             entry = _Entry(
                 request=request,
                 order=(order, next(self._sequence)),
-                cost=self.engine.cost(request),
-                queued_s=time.monotonic(),
-                outcome=asyncio.get_running_loop().create_future(),
+                item=QueuedItem(cost=self._engine.cost(request), queued_s=loop.time()),
+                outcome=loop.create_future(),
             )
             self._enqueue(entry)
             try:
                 return await entry.outcome
-            finally:
-                if entry.outcome.cancelled() and entry in self._queue:
+            except asyncio.CancelledError:
+                with contextlib.suppress(ValueError):  # on a replica already: its result will be dropped
                     self._queue.remove(entry)
+                raise
 
     def stats(self) -> PoolStats:
         return PoolStats(
@@ -139,53 +156,55 @@ class Pool:
     async def _dispatch(self) -> None:
         while True:
             decision = dispatch(
-                [QueuedItem(cost=entry.cost, queued_s=entry.queued_s, alone=entry.alone) for entry in self._queue],
-                [ReplicaLoad(id=slot.id, num_batches=len(slot.batches)) for slot in self._slots if slot.replica is not None],
+                [entry.item for entry in self._queue],
+                [serving.load for serving in self._serving.values()],
                 self._config.batch,
-                time.monotonic(),
+                asyncio.get_running_loop().time(),
             )
             for assignment in decision.assignments:
                 self._send(assignment)
-            timeout_s = None if decision.wake_at_s is None else max(0.0, decision.wake_at_s - time.monotonic())
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s):
+                async with asyncio.timeout_at(decision.wake_at_s):
                     await self._wake.wait()
             self._wake.clear()
 
     def _send(self, assignment: Assignment) -> None:
         entries = self._queue[: assignment.num_items]
         del self._queue[: assignment.num_items]
-        slot = self._slots[assignment.replica_id]
-        assert slot.replica is not None  # dispatch was only offered replicas that are up
-        batch = asyncio.create_task(self._run_batch(slot, slot.replica, entries))
-        slot.batches.add(batch)
+        serving = self._serving[assignment.replica_id]
+        # Batches run one after another: this one may wait for those before it.
+        timeout_s = self._config.call_timeout_s * (len(serving.batches) + 1)
+        batch = asyncio.create_task(self._run_batch(serving, entries, timeout_s))
+        serving.batches[batch] = entries
+        batch.add_done_callback(functools.partial(self._after_batch, serving))
 
-        def done(task: asyncio.Task[None]) -> None:
-            slot.batches.discard(task)
-            self._wake.set()
-
-        batch.add_done_callback(done)
-
-    async def _run_batch(self, slot: _Slot, replica: Replica, entries: Sequence[_Entry]) -> None:
+    async def _run_batch(self, serving: _Serving, entries: Sequence[_Entry], timeout_s: float) -> None:
+        outcomes: Sequence[Any]
         try:
-            async with asyncio.timeout(self._config.call_timeout_s):
-                report = await replica.run([entry.request for entry in entries])
-        except (ReplicaDiedError, TimeoutError) as error:
-            slot.died.set()
-            self._after_loss(entries, error)
-        except EngineError as error:
-            for entry in entries:
-                self._settle(entry, ItemError(error.message))
+            async with asyncio.timeout(timeout_s):
+                report = await serving.replica.run([entry.request for entry in entries])
+        except ReplicaDiedError as error:
+            return self._lose(serving, error)
+        except TimeoutError:
+            return self._lose(serving, ReplicaDiedError(f"no answer within {timeout_s:g} s"))
+        except Exception as error:
+            outcomes = [_item_error(error) for _ in entries]
         else:
+            outcomes = report.results
             self._num_batches += 1
             self._engine_s += report.run_s
-            for entry, result in zip(entries, report.results, strict=True):
-                self._settle(entry, result.error if isinstance(result, ItemFailure) else result)
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            self._settle(entry, outcome.error if isinstance(outcome, ItemFailure) else outcome)
+
+    def _after_batch(self, serving: _Serving, batch: asyncio.Task[None]) -> None:
+        del serving.batches[batch]
+        self._wake.set()
+        self._check(batch)
 
     def _settle(self, entry: _Entry, outcome: Any) -> None:
-        self._num_items += 1
         if entry.outcome.done():  # its caller has gone
             return
+        self._num_items += 1
         if isinstance(outcome, Exception):
             self._num_failed += 1
             entry.outcome.set_exception(outcome)
@@ -194,69 +213,123 @@ class Pool:
 
     # --- replicas and their deaths
 
-    async def _supervise(self, slot: _Slot) -> None:
-        num_load_failures = 0
+    async def _supervise(self, id: int) -> None:
+        """Keep one replica up: load it, let it serve, replace it when it is lost."""
+        num_failures = 0
         while True:
             replica = self._start_replica()
             try:
                 async with asyncio.timeout(self._config.load_timeout_s):
                     await replica.load()
-            except asyncio.CancelledError:
-                replica.kill()
-                raise
             except (EngineLoadError, ReplicaDiedError, TimeoutError) as error:
                 replica.kill()
-                num_load_failures += 1
-                log.warning("replica did not load pool=%s slot=%d failures=%d error=%r", self.name, slot.id, num_load_failures, error)
-                # A missing package or file stays missing: only a death or a time-out is worth another try.
-                hopeless = isinstance(error, EngineLoadError) or num_load_failures >= self._config.max_load_failures
-                if hopeless and all(other.replica is None for other in self._slots):
-                    self._break(error)
-                    return
-                await asyncio.sleep(min(MAX_RESTART_DELAY_S, self._config.restart_delay_s * 2 ** (num_load_failures - 1)))
-                continue
-            num_load_failures = 0
-            await self._serve(slot, replica)
+                num_failures += 1
+                self._after_load_failure(id, num_failures, error)
+                delay_s = self._config.restart_delay_s * 2 ** min(num_failures - 1, 16)
+                await asyncio.sleep(min(MAX_RESTART_DELAY_S, delay_s))
+            except BaseException:
+                replica.kill()
+                raise
+            else:
+                num_failures = 0
+                await self._serve(id, replica)
 
-    async def _serve(self, slot: _Slot, replica: Replica) -> None:
-        """Let the replica take batches until it dies or the pool is closed."""
-        slot.died.clear()
-        slot.replica = replica
+    async def _serve(self, id: int, replica: Replica) -> None:
+        """Let the replica take batches until it is lost or the pool is closed."""
+        serving = self._serving[id] = _Serving(id=id, replica=replica)
+        self._has_loaded = True
+        self._hopeless.discard(id)
+        self._unloadable = None
         self._wake.set()
         try:
-            await slot.died.wait()
-        except asyncio.CancelledError:
-            slot.replica = None
-            for batch in slot.batches:
+            await serving.lost.wait()
+        finally:
+            under_way = tuple(serving.batches)
+            for batch in under_way:
                 batch.cancel()
-            await replica.close()
-            raise
-        self._num_lost += 1
-        log.warning("replica lost pool=%s slot=%d", self.name, slot.id)
-        slot.replica = None
-        replica.kill()
+            if under_way or serving.lost.is_set():
+                replica.kill()
+            else:
+                await replica.close()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
-    def _after_loss(self, entries: Sequence[_Entry], error: Exception) -> None:
+    def _lose(self, serving: _Serving, error: ReplicaDiedError) -> None:
+        """Queue again what a dead or hung replica had; its supervisor makes an end of it."""
+        if serving.lost.is_set():
+            return
+        serving.lost.set()
+        self._serving.pop(serving.id, None)
+        self._num_lost += 1
+        entries = [entry for batch in serving.batches.values() for entry in batch if not entry.outcome.done()]
+        log.warning("replica lost pool=%s replica=%d items=%d error=%s", self.name, serving.id, len(entries), error)
         for entry in entries:
-            entry.num_losses += 1
-            decision = after_loss(entry.num_losses, entry.alone or len(entries) == 1, self._config.max_losses)
-            if decision is AfterLoss.GIVE_UP:
-                self._settle(
-                    entry,
-                    ReplicaLostError(
-                        f"{self.name} must answer within {self._config.call_timeout_s:g} s and stay alive; "
-                        f"{entry.num_losses} replicas were lost with this request, last {error!r}"
-                    ),
-                )
-                continue
-            entry.alone = decision is AfterLoss.RETRY_ALONE
+            self._after_loss(entry, error)
+
+    def _after_loss(self, entry: _Entry, error: ReplicaDiedError) -> None:
+        entry.num_losses += 1
+        decision = after_loss(entry.num_losses, entry.item.alone, self._config.max_losses)
+        if decision is AfterLoss.GIVE_UP:
+            message = (
+                f"{self.name} must answer within {self._config.call_timeout_s:g} s and stay alive; "
+                f"{entry.num_losses} replicas were lost with this request, the last with nothing else on it: {error}"
+            )
+            self._settle(entry, _caused(ReplicaLostError(message), error))
+        else:
+            entry.item = replace(entry.item, alone=decision is AfterLoss.RETRY_ALONE)
             self._enqueue(entry)
 
-    def _break(self, error: Exception) -> None:
-        self._broken = error if isinstance(error, EngineLoadError) else EngineLoadError(
+    def _after_load_failure(self, id: int, num_failures: int, error: Exception) -> None:
+        log.warning("replica did not load pool=%s replica=%d failures=%d error=%r", self.name, id, num_failures, error)
+        # A missing package or file stays missing; an engine that has loaded before deserves more tries.
+        needs_help = isinstance(error, EngineLoadError) and not self._has_loaded
+        if needs_help or num_failures >= self._config.max_load_failures:
+            self._hopeless.add(id)
+        if len(self._hopeless) < self._config.replicas:
+            return
+        # Tries go on, ever more rarely: what is missing may come back. Nobody waits for it.
+        message = (
             f"{self.name} must load within {self._config.load_timeout_s:g} s; "
-            f"{self._config.max_load_failures} replicas did not, last {error!r}"
+            f"{num_failures} replicas did not, the last one with {error!r}"
         )
-        for entry in self._queue:
-            self._settle(entry, EngineLoadError(self._broken.message))
+        reason = error if isinstance(error, EngineLoadError) else _caused(EngineLoadError(message), error)
+        self._unloadable = reason
+        self._fail_waiting(reason)
+
+    # --- the end
+
+    def _start(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """Run for the pool's life, in the context of no job."""
+        task = asyncio.get_running_loop().create_task(coroutine, name=name, context=contextvars.Context())
+        task.add_done_callback(self._check)
+        self._tasks.append(task)
+
+    def _check(self, task: asyncio.Task[None]) -> None:
+        """Should a task of the pool itself fail, no caller may wait in vain."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("pool failed pool=%s", self.name, exc_info=error)
+            self._close(_caused(EngineError(f"{self.name} failed: {type(error).__name__}: {error}"), error))
+
+    def _close(self, reason: EngineError) -> None:
+        self._closed = reason
+        self._fail_waiting(reason)
+
+    def _fail_waiting(self, reason: EngineError) -> None:
+        under_way = [batch for serving in self._serving.values() for batch in serving.batches.values()]
+        for entry in itertools.chain(self._queue, *under_way):
+            self._settle(entry, _copy(reason))
         self._queue.clear()
+
+
+def _item_error(error: Exception) -> ItemError:
+    message = error.message if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+    return _caused(ItemError(message), error)
+
+
+def _copy(error: EngineError) -> EngineError:
+    """One for each caller: an exception that several raise collects all their tracebacks."""
+    return _caused(type(error)(error.message), error)
+
+
+def _caused(error: E, cause: BaseException) -> E:
+    error.__cause__ = cause
+    return error

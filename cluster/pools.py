@@ -36,7 +36,9 @@ class Pools:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self._stack.aclose()
 
     async def get(self, task: Task, stage: StageConfig) -> Pool:
@@ -72,20 +74,20 @@ def check_languages(config: Config, source: str | None, targets: tuple[str, ...]
     """Raise ConfigError if some engine cannot work on these languages; loads nothing."""
     hears = make_engine("transcription", config.transcription.engine, config.transcription.options)
     if source is not None and not hears.supports(source):
-        raise ConfigError(_unsupported("transcription", config.transcription.engine, source, hears.describe_languages()))
+        raise _unsupported("transcription", config.transcription.engine, source, hears.describe_languages())
     translates = make_engine("translation", config.translation.engine, config.translation.options)
     for target in targets:
         if source is not None and not translates.supports(source, target):
             pair = f"{source}→{target}"
-            raise ConfigError(_unsupported("translation", config.translation.engine, pair, translates.describe_languages()))
+            raise _unsupported("translation", config.translation.engine, pair, translates.describe_languages())
         stage = speech_stage(config, target)
         speaks = make_engine("speech", stage.engine, stage.options)
         if not speaks.supports(target):
-            raise ConfigError(_unsupported("speech", stage.engine, target, speaks.describe_languages()))
+            raise _unsupported("speech", stage.engine, target, speaks.describe_languages())
 
 
-def _unsupported(task: Task, engine: str, found: str, known: str) -> str:
-    return f"{task} engine {engine} must support {found}; it supports {known}"
+def _unsupported(task: Task, engine: str, found: str, known: str) -> ConfigError:
+    return ConfigError(f"{task} engine {engine} must support {found}; it supports {known}")
 
 
 @contextmanager

@@ -44,6 +44,10 @@ class Progress:
             self.first_utterance_s = self.elapsed_s
         self.on_change(self)
 
+    def due_s(self, media_s: float) -> float:
+        """When a viewer who pressed play at the start would hear this: orders work, fairly between videos."""
+        return self.started_s + media_s
+
     @property
     def elapsed_s(self) -> float:
         return time.monotonic() - self.started_s

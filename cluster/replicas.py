@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -87,7 +86,10 @@ class InlineReplica(Replica):
         except RuntimeError as error:  # the executor was shut down
             raise ReplicaDiedError("replica was stopped") from error
         done = asyncio.wrap_future(call)
-        await asyncio.wait((done,))
+        try:
+            await asyncio.wait((done,))
+        finally:
+            done.cancel()
         if done.cancelled():  # by kill, before its turn: not the caller's cancellation
             raise ReplicaDiedError("replica was stopped")
         try:
@@ -110,7 +112,7 @@ class RayReplica(Replica):
             max_restarts=0,
             max_task_retries=0,
         )
-        self._actor = actor.remote(task, stage.engine, stage.options)
+        self._actor: Any = actor.remote(task, stage.engine, stage.options)
 
     async def load(self) -> None:
         try:
@@ -142,4 +144,4 @@ class RayReplica(Replica):
             # Whatever else Ray raises says that the actor cannot be used: its process or node died
             # (RayActorError), its arguments or results went with one (ObjectLostError), the memory
             # monitor killed it (OutOfMemoryError), it can never be placed (ActorUnschedulableError).
-            raise ReplicaDiedError(f"{type(error).__name__}: {error}") from error
+            raise ReplicaDiedError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error

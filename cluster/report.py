@@ -32,6 +32,7 @@ from cluster.report_timeline import clock, timeline_of
 FLAG_MEANINGS: Mapping[Flag, str] = {
     Flag.NO_SPEECH: "No speech was found: the output is the source, unchanged.",
     Flag.DAMAGED: "Part of the input is damaged; silence stands in its place.",
+    Flag.TRANSCRIPTION_FAILED: "A stretch of speech could not be transcribed; it keeps its original sound.",
     Flag.STREAM_DROPPED: "A stream of the input was left out, because the output's container cannot hold it.",
     Flag.FAST: "Spoken above the ordinary rate.",
     Flag.CUT: "Words are left out at the end: there is no time for them even at the highest rate.",

@@ -45,6 +45,7 @@ class Heard:
     language_probability: float | None
     """None if a person said which language it is."""
     units: tuple[Unit, ...]
+    num_failed_windows: int
     damaged: bool
 
 
@@ -62,6 +63,7 @@ def write_results(
 ) -> Manifest:
     """Write everything into ``folder``, then move it to ``out``. Raises MediaError if that cannot be done."""
     flags = [Flag.DAMAGED] if heard.damaged else []
+    flags += [Flag.TRANSCRIPTION_FAILED] if heard.num_failed_windows else []
     source_cues = lay_out(_source_cues(heard.units), config.subtitles)
     if heard.units:
         tracks = [_dub_track(dub, config) for dub in dubs]

@@ -19,8 +19,8 @@ class BatchLimits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_items: int = Field(default=8, ge=1, le=4096)
-    max_cost: float = Field(default=math.inf, gt=0)
-    """In the engine's unit of cost (tokens, seconds of audio). One item alone may exceed it."""
+    max_cost: float | None = Field(default=None, gt=0)
+    """In the engine's unit of cost (tokens, seconds of audio); None for no limit. One item alone may exceed it."""
     max_wait_s: float = Field(default=0.02, ge=0, le=10)
     """How long an item may wait for company while its replica is busy anyway."""
     in_flight: int = Field(default=2, ge=1, le=16)
@@ -98,14 +98,14 @@ def dispatch(
     return Dispatch(assignments=tuple(assignments), wake_at_s=None)
 
 
-def _batch_size(queue: Sequence[QueuedItem], first: int, max_items: int, max_cost: float) -> int:
+def _batch_size(queue: Sequence[QueuedItem], first: int, max_items: int, max_cost: float | None) -> int:
     """How many items from ``first`` on make one batch; at least one."""
     if queue[first].alone:
         return 1
     cost = 0.0
     for num_items, item in enumerate(queue[first : first + max_items]):
         cost += item.cost
-        if num_items and (item.alone or cost > max_cost):
+        if num_items and (item.alone or (max_cost is not None and cost > max_cost)):
             return num_items
     return min(max_items, len(queue) - first)
 

@@ -7,6 +7,7 @@ and is flagged.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -41,9 +42,15 @@ from cluster.manifest import Flag, flags_of
 from cluster.pool import Pool
 from cluster.pools import check_languages
 from cluster.progress import Progress, Stage
+from cluster.streams import closing
+
+log = logging.getLogger(__name__)
 
 SPEAKER = "speaker0"
 """Everybody, until speakers are told apart."""
+
+SURE_OF_LANGUAGE = 0.6
+"""Probability from which one window decides. Whisper-base gives 0.9 and more on a sentence, 0.2 on one word."""
 
 CLOSING = set(".!?…:;,。！？、，؟।\"'”’»)]}-—–")
 """A text that ends in one of these is left as it is."""
@@ -93,42 +100,74 @@ class Spoken:
 
 
 class Listener:
-    """Transcribes windows. The first window in which words are heard decides the language of them all."""
+    """Transcribes windows; where no language is given, the first that are heard decide for all.
 
-    def __init__(self, config: Config, pool: Pool, language: str | None, targets: tuple[str, ...], progress: Progress) -> None:
+    A window that leaves the language in doubt (one word, some music) does not decide alone: it waits
+    for those behind it, and is transcribed again if they know better.
+    """
+
+    def __init__(
+        self, config: Config, pool: Pool, language: str | None, targets: tuple[str, ...], progress: Progress
+    ) -> None:
         self._config = config
         self._pool = pool
         self._targets = targets
         self._progress = progress
-        self._deciding = asyncio.Lock()
+        self._voting = asyncio.Lock()
+        self._decided = asyncio.Event()
+        self._votes: list[Transcript] = []
+        self._num_since_first_vote = 0
         self.language = language
         self.language_probability: float | None = None
+        self.num_failed = 0
+        """Windows that could not be transcribed, and keep their original sound."""
 
     async def transcribe(self, window: Window) -> tuple[Window, Transcript]:
         """Raises ConfigError if the detected language is not one the other engines can work on."""
+        transcript = None
         if self.language is None:
-            async with self._deciding:  # windows come in order, and wait in order
+            async with self._voting:  # windows come in order, and vote in order
                 if self.language is None:
-                    return window, await self._detect(window)
-        return window, await self._submit(window)
+                    transcript = await self._submit(window)
+                    self._vote(transcript, is_last=window.next_speech_s is None)
+            if transcript is None or transcript.segments:
+                await self._decided.wait()
+        if transcript is None or (transcript.segments and transcript.language != self.language):
+            transcript = await self._submit(window)
+        self._progress.advance(Stage.TRANSCRIBE, window.end_s)
+        return window, transcript
 
-    async def _detect(self, window: Window) -> Transcript:
-        transcript = await self._submit(window)
+    def _vote(self, transcript: Transcript, *, is_last: bool) -> None:
         if transcript.segments:
-            for target in self._targets:
-                if languages.same(transcript.language, target):
-                    raise ConfigError(
-                        f"--to must differ from the language spoken, which sounds like {transcript.language} "
-                        f"(probability {transcript.language_probability:.2f}); found {target}; if that is wrong, give --from"
-                    )
-            check_languages(self._config, transcript.language, self._targets)
-            self.language, self.language_probability = transcript.language, transcript.language_probability
-        return transcript
+            self._votes.append(transcript)
+        if not self._votes:
+            return
+        self._num_since_first_vote += 1
+        best = max(self._votes, key=lambda vote: vote.language_probability)
+        # As many windows as may be under way: while the first waits for a decision, no more will come.
+        is_full = self._num_since_first_vote == self._config.pipeline.max_windows
+        if best.language_probability >= SURE_OF_LANGUAGE or is_full or is_last:
+            self._check(best)
+            self.language, self.language_probability = best.language, best.language_probability
+            self._decided.set()
+
+    def _check(self, transcript: Transcript) -> None:
+        for target in self._targets:
+            if languages.same(transcript.language, target):
+                raise ConfigError(
+                    f"--to must differ from the language spoken, which sounds like {transcript.language} (probability "
+                    f"{transcript.language_probability:.2f}); found {target}; if that is wrong, give --from"
+                )
+        check_languages(self._config, transcript.language, self._targets)
 
     async def _submit(self, window: Window) -> Transcript:
         request = TranscribeRequest(samples=window.samples, language=self.language)
-        transcript: Transcript = await self._pool.submit(request, order=window.start_s)
-        self._progress.advance(Stage.TRANSCRIBE, window.end_s)
+        try:
+            transcript: Transcript = await self._pool.submit(request, order=self._progress.due_s(window.start_s))
+        except (ItemError, ReplicaLostError) as error:
+            self.num_failed += 1
+            log.warning("window not transcribed index=%d start_s=%.2f error=%s", window.index, window.start_s, error)
+            return Transcript(language=self.language or "und", language_probability=0.0, segments=())
         return transcript
 
 
@@ -138,14 +177,15 @@ async def group_units(
     """Units in order, each as soon as its sentence has ended."""
     grouper = Grouper(config.grouping, media_end_s)
     loudness = SpeechLoudness(ASR_HZ)
-    async for window, transcript in heard:
-        for span in window.speech:
-            loudness.feed(_samples_of(window, span))
-        segments = segments_of(window, transcript, SPEAKER, config.grouping)
-        starts: list[float | None] = [*(segment.start_s for segment in segments[1:]), window.next_speech_s]
-        for segment, next_start_s in zip(segments, starts, strict=False):
-            for unit in grouper.push(segment, next_start_s):
-                yield HeardUnit(unit=unit, source_lufs=loudness.lufs())
+    async with closing(heard):
+        async for window, transcript in heard:
+            for span in window.speech:
+                loudness.feed(_samples_of(window, span))
+            segments = segments_of(window, transcript, SPEAKER, config.grouping)
+            starts: list[float | None] = [*(segment.start_s for segment in segments[1:]), window.next_speech_s]
+            for segment, next_start_s in zip(segments, starts, strict=False):
+                for unit in grouper.push(segment, next_start_s):
+                    yield HeardUnit(unit=unit, source_lufs=loudness.lufs())
     for unit in grouper.flush():
         yield HeardUnit(unit=unit, source_lufs=loudness.lufs())
 
@@ -156,7 +196,7 @@ def _samples_of(window: Window, span: Span) -> Samples:
 
 
 def as_sentence(text: str) -> str:
-    """The text with a capital and a full stop, which translators are trained on: "banana" becomes "a banana" without."""
+    """With a capital and a full stop, which translators are trained on: without, "banana" becomes "a banana"."""
     text = text.strip()
     return text[:1].upper() + text[1:] + ("" if not text or text[-1] in CLOSING else ".")
 
@@ -172,10 +212,12 @@ class Translator:
 
     async def translate(self, heard: HeardUnit) -> list[Utterance]:
         unit = heard.unit
-        text = as_sentence(unit.text)
-        request = TranslateRequest(text=text, source_language=unit.language, target_language=self._target)
+        request = TranslateRequest(
+            text=as_sentence(unit.text), source_language=unit.language, target_language=self._target
+        )
+        due_s = self._progress.due_s(unit.segments[0].start_s)
         try:
-            translation: Translation = await self._pool.submit(request, order=unit.segments[0].start_s)
+            translation: Translation = await self._pool.submit(request, order=due_s)
             utterances = self._share_out(heard, translation.candidates)
         except (ItemError, ReplicaLostError) as error:
             utterances = self._share_out(heard, (), flag=Flag.TRANSLATION_FAILED, error=error.message)
@@ -233,18 +275,20 @@ class Speaker:
         if not utterance.candidates:
             return _silent(utterance, utterance.flags, utterance.error)
         try:
-            plans = [await self._plan(utterance, candidate.text) for candidate in utterance.candidates]
-            natural_s = tuple(plan.natural_s for plan in plans)
-            chosen = self._fit(plans, utterance)
+            planned = await self._plan_all(utterance)
+            natural_s = tuple(plan.natural_s if isinstance(plan, Plan) else None for plan in planned)
+            plans = [(index, plan) for index, plan in enumerate(planned) if isinstance(plan, Plan)]
+            chosen = self._fit([plan for _, plan in plans], utterance)
             if chosen.rung is Rung.NO_ROOM:
                 return _silent(utterance, (Flag.NO_ROOM,), None)
-            plan, text = plans[chosen.candidate], utterance.candidates[chosen.candidate].text
+            index, plan = plans[chosen.candidate]
+            text = utterance.candidates[index].text
             flags = flags_of(chosen, self._config.fitting.ordinary_rate)
             if chosen.rung is Rung.CUT:
                 plan, text, chosen = await self._cut(utterance, text)
                 flags = [*flags, Flag.CUT]
             request = SynthesiseRequest(plan=plan, duration_s=chosen.spoken_s)
-            clip: Clip = await self._pool.submit(request, order=utterance.segment.start_s)
+            clip: Clip = await self._pool.submit(request, order=self._due_s(utterance))
             clip = await asyncio.to_thread(_stretched, clip, chosen)
         except (ItemError, ReplicaLostError) as error:
             return _silent(utterance, (Flag.SPEECH_FAILED,), error.message)
@@ -259,9 +303,25 @@ class Speaker:
             error=None,
         )
 
+    async def _plan_all(self, utterance: Utterance) -> list[Plan | ItemError | ReplicaLostError]:
+        """A plan, or why there is none, per candidate. Raises an item's error if no candidate has a plan."""
+        planned = await asyncio.gather(
+            *(self._plan(utterance, candidate.text) for candidate in utterance.candidates), return_exceptions=True
+        )
+        for outcome in planned:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, ItemError | ReplicaLostError):
+                raise outcome
+        failures = [outcome for outcome in planned if isinstance(outcome, ItemError | ReplicaLostError)]
+        if len(failures) == len(planned):
+            raise failures[0]
+        return [outcome for outcome in planned if isinstance(outcome, Plan | ItemError | ReplicaLostError)]
+
+    def _due_s(self, utterance: Utterance) -> float:
+        return self._progress.due_s(utterance.segment.start_s)
+
     async def _plan(self, utterance: Utterance, text: str) -> Plan:
         request = PlanRequest(text=text, language=utterance.target, voice=self._voice)
-        plan: Plan = await self._pool.submit(request, order=utterance.segment.start_s)
+        plan: Plan = await self._pool.submit(request, order=self._due_s(utterance))
         return plan
 
     def _fit(self, plans: Sequence[Plan], utterance: Utterance) -> Fit:
@@ -290,7 +350,8 @@ class Speaker:
                 found = plan, prefix, attempt
                 fewest = num_words + 1
         if found is None:
-            raise ItemError(f"one word must fit {utterance.room_end_s - utterance.slot.start_s:.2f} s; none of {text!r} does")
+            room_s = utterance.room_end_s - utterance.slot.start_s
+            raise ItemError(f"one word must fit {room_s:.2f} s; none of {text!r} does")
         return found
 
 

@@ -82,6 +82,32 @@ async def from_thread(source: Iterator[T], max_ahead: int) -> AsyncIterator[T]:
         await ended.wait()
 
 
+def in_own_thread(function: Callable[[], R], name: str) -> asyncio.Future[R]:
+    """``function`` on a thread of its own: for work that waits long, when the few shared ones could all be waiting."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[R] = loop.create_future()
+
+    def settle(result: R | None, error: BaseException | None) -> None:
+        if outcome.cancelled():
+            return
+        if error is None:
+            outcome.set_result(result)  # type: ignore[arg-type]  # an R, as there was no error
+        else:
+            outcome.set_exception(error)
+
+    def call() -> None:
+        result, error = None, None
+        try:
+            result = function()
+        except BaseException as raised:  # handed to whoever awaits
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody listens
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(call,), name=name, daemon=True).start()
+    return outcome
+
+
 class _Raised:
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -222,12 +248,15 @@ class FeedAborted(Exception):  # noqa: N818  # not an error: the event loop's wi
 
 
 class Feed(Iterator[T]):
-    """A bounded way from the event loop to one thread: ``await feed.put(item)`` here, ``for item in feed`` there."""
+    """A bounded way from the event loop to one thread: ``await feed.put(item)`` here, ``next(feed)`` there.
+
+    It has no end of its own: the last item says so, or ``abort`` does.
+    """
 
     def __init__(self, max_ahead: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Semaphore(max_ahead)
-        self._items: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._items: queue.SimpleQueue[T | None] = queue.SimpleQueue()
         self._aborted = threading.Event()
 
     async def put(self, item: T) -> None:
@@ -235,25 +264,17 @@ class Feed(Iterator[T]):
         await self._room.acquire()
         self._items.put(item)
 
-    def end(self) -> None:
-        """No more items: the thread's loop ends after those already put."""
-        self._items.put(_END)
-
     def abort(self) -> None:
-        """The thread's loop raises FeedAborted at its next item, even if it is waiting for one."""
+        """The thread's next ``next`` raises FeedAborted, and so does one that waits."""
         self._aborted.set()
-        self._items.put(_END)
+        self._items.put(None)
 
     def __next__(self) -> T:
-        item = self._items.get()
-        if self._aborted.is_set():
-            self.abort()  # again and again, should it ask once more
+        item = None if self._aborted.is_set() else self._items.get()
+        if item is None or self._aborted.is_set():
             raise FeedAborted
-        if item is _END:
-            self.end()
-            raise StopIteration
         try:
             self._loop.call_soon_threadsafe(self._room.release)
         except RuntimeError as error:  # the event loop is closed
             raise FeedAborted from error
-        return item  # type: ignore[return-value]  # a queue of T and one private mark
+        return item

@@ -10,7 +10,7 @@ from pathlib import Path
 import jiwer
 
 from actors.engine import make_engine
-from actors.types import ASR_HZ, TranscribeRequest, Transcript, Word
+from actors.types import ASR_HZ, TranscribeRequest, Word
 from cluster.config import Config, load_config
 from cluster.decoding import decode_audio
 from cluster.manifest import Manifest
@@ -24,7 +24,13 @@ SHARED_MEDIA = Path(__file__).parents[3] / "shared" / "media"
 
 
 async def dub_all(
-    sources: list[Path], out: Path, *, to: str = "pt", source: str | None = "en", mode: str = "inline", settings: tuple[str, ...] = ()
+    sources: list[Path],
+    out: Path,
+    *,
+    to: str = "pt",
+    source: str | None = "en",
+    mode: str = "inline",
+    settings: tuple[str, ...] = (),
 ) -> list[Outcome]:
     config = load_config("offline", [f"ray.mode={mode}", *settings])
     jobs = [
@@ -54,17 +60,22 @@ class Heard:
         return [word.start_s for word in self.words if plain(word.text) == plain(text)]
 
 
-def listen(path: Path, track: int = 0, language: str | None = None) -> Heard:
-    """An audio track as whisper hears it, by the same windows as the pipeline's."""
+def listen(path: Path, language: str, track: int = 0) -> Heard:
+    """An audio track as whisper hears it, by the same windows as the pipeline's.
+
+    ``Heard.language`` is what the surest window sounds like, whatever ``language`` it was transcribed in.
+    """
     config: Config = load_config("offline")
     info: MediaInfo = probe(path)
     engine = make_engine("transcription", "faster_whisper", {"model": "base"})
     engine.load()
     words: list[Word] = []
+    sounds_like = ("und", 0.0)
     for window in cut_windows(decode_audio(info, info.audio[track], hz=ASR_HZ, channels="mono"), config.windows):
-        [transcript] = engine.run([TranscribeRequest(samples=window.samples, language=language)])
-        assert isinstance(transcript, Transcript)
-        language = language or transcript.language
+        [guess, transcript] = engine.run(
+            [TranscribeRequest(samples=window.samples, language=given) for given in (None, language)]
+        )
+        sounds_like = max(sounds_like, (guess.language, guess.language_probability), key=lambda guess: guess[1])
         words += [
             Word(
                 text=word.text,
@@ -76,7 +87,7 @@ def listen(path: Path, track: int = 0, language: str | None = None) -> Heard:
             for word in segment.words
         ]
     engine.close()
-    return Heard(language=language or "", words=tuple(words))
+    return Heard(language=sounds_like[0], words=tuple(words))
 
 
 def plain(text: str) -> str:

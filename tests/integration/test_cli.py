@@ -86,7 +86,9 @@ def test_each_bad_input_is_named_and_the_good_one_is_done(spoken: Path, tmp_path
     mute = make_media(tmp_path / "mute.mp4", video=[VideoSpec(duration_s=1.0)])
     missing, folder = tmp_path / "missing.mp4", tmp_path / "folder"
     folder.mkdir()
-    finished = raydub("dub", text, mute, missing, folder, spoken, "--to", "pt", "--out", tmp_path / "out", "--json", *INLINE)
+    finished = raydub(
+        "dub", text, mute, missing, folder, spoken, "--to", "pt", "--out", tmp_path / "out", "--json", *INLINE
+    )
     assert finished.returncode == 1
     by_input = {Path(str(result["input"])).name: result for result in results(finished)}
     assert "must have an audio stream" in str(by_input["mute.mp4"]["error"])
@@ -106,7 +108,9 @@ def test_nothing_to_dub_comes_out_unchanged_and_flagged(tmp_path: Path) -> None:
     for name, samples in inputs.items():
         video = [VideoSpec(duration_s=len(samples) / 48_000)]
         make_media(tmp_path / name, audio=[AudioSpec(samples=samples)], video=video)
-    finished = raydub("dub", *(tmp_path / name for name in inputs), "--to", "pt", "--out", tmp_path / "out", "--json", *INLINE)
+    finished = raydub(
+        "dub", *(tmp_path / name for name in inputs), "--to", "pt", "--out", tmp_path / "out", "--json", *INLINE
+    )
     assert finished.returncode == 0, finished.stderr
     for result in results(finished):
         name = Path(str(result["input"])).name

@@ -49,6 +49,29 @@ def test_an_unknown_engine_is_told_the_known_and_the_nearest() -> None:
     assert "did you mean 'bergamot'?" in caught.value.message
 
 
+def test_a_name_with_a_dot_is_a_module_from_elsewhere() -> None:
+    engine = make_engine("translation", "tests.standins.echo", {"load_error": True})
+    assert type(engine).__module__ == "tests.standins.echo"
+    with pytest.raises(ConfigError, match=r"translation\.options\.speed of engine tests\.standins\.echo"):
+        make_engine("translation", "tests.standins.echo", {"speed": 1})
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        ("nowhere.at_all", "ModuleNotFoundError: No module named 'nowhere'"),
+        ("tests.standins.nothing", "ModuleNotFoundError"),
+        (".relative", "TypeError"),
+        ("json.decoder", "must hold a class Engine derived from actors.engine.Engine; found None"),
+    ],
+)
+def test_a_module_from_elsewhere_that_is_no_engine_is_an_error(module: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_engine("translation", module, {})
+    assert f"translation.engine {module} must" in caught.value.message
+    assert reason in caught.value.message
+
+
 def test_an_unknown_option_is_an_error_that_lists_the_known() -> None:
     with pytest.raises(ConfigError) as caught:
         make_engine("transcription", "faster_whisper", {"beam": 3})

@@ -1,0 +1,76 @@
+"""Gives back what it is given; or sleeps, fails, hangs or takes its process down, as the item says."""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from actors import engine
+from actors.errors import EngineLoadError, ItemError
+from actors.types import ItemFailure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    value: int
+    cost: float = 1.0
+    sleep_s: float = 0.0
+    fail: bool = False
+    die: bool = False
+    hang: bool = False
+    hang_once: str | None = None
+    """A file: hangs if it does not exist, and makes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Echo:
+    value: int
+    pid: int
+
+
+class EchoConfig(engine.EngineConfig):
+    load_error: bool = False
+    die_loading_until: str | None = None
+    """A file in which loads are counted: the first two die."""
+
+
+class Engine(engine.Engine[Item, Echo]):
+    Config: ClassVar[type[engine.EngineConfig]] = EchoConfig
+    config: EchoConfig
+
+    def supports(self, *languages: str) -> bool:
+        return True
+
+    def describe_languages(self) -> str:
+        return "all"
+
+    def cost(self, request: Item) -> float:
+        return request.cost
+
+    def load(self) -> None:
+        if self.config.load_error:
+            raise EngineLoadError("echo must find its weights; there are none")
+        if self.config.die_loading_until is not None:
+            counter = Path(self.config.die_loading_until)
+            num_loads = len(counter.read_text()) if counter.exists() else 0
+            counter.write_text("x" * (num_loads + 1))
+            if num_loads < 2:
+                os._exit(1)
+
+    def run(self, batch: Sequence[Item]) -> list[Echo | ItemFailure]:
+        return [self._run(item) for item in batch]
+
+    def _run(self, item: Item) -> Echo | ItemFailure:
+        if item.die:
+            os._exit(1)
+        if item.hang or (item.hang_once is not None and not Path(item.hang_once).exists()):
+            if item.hang_once is not None:
+                Path(item.hang_once).touch()
+            threading.Event().wait()
+        if item.fail:
+            return ItemFailure(error=ItemError(f"item {item.value} is bad"))
+        time.sleep(item.sleep_s)
+        return Echo(value=item.value, pid=os.getpid())

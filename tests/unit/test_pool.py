@@ -1,0 +1,530 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.errors import EngineError, EngineLoadError, ItemError, ReplicaLostError
+from actors.host import BatchReport
+from actors.types import ItemFailure, Task
+from cluster.config import PoolConfig, StageConfig
+from cluster.pool import Pool
+from cluster.replicas import InlineReplica, Replica, ReplicaDiedError
+from cluster.scheduling import BatchLimits
+from tests.standins.echo import Item
+from tests.virtual_time import in_virtual_time
+
+
+@pytest.fixture(autouse=True)
+async def _leaves_no_task() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    assert asyncio.all_tasks() <= before | {asyncio.current_task()}
+
+
+class Fake(Replica):
+    """Runs batches one at a time, as an actor does; an item may kill it, or hang."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.received: list[list[int]] = []
+        self.state = "new"
+        self._turn = asyncio.Lock()
+        self._died = asyncio.Event()
+
+    async def load(self) -> None:
+        await self.world.on_load()
+        self.state = "loaded"
+
+    async def run(self, batch: Sequence[Item]) -> BatchReport:
+        self.received.append([item.value for item in batch])
+        work, death = asyncio.ensure_future(self._work(batch)), asyncio.ensure_future(self._died.wait())
+        try:
+            await asyncio.wait((work, death), return_when=asyncio.FIRST_COMPLETED)
+            if self._died.is_set():
+                raise ReplicaDiedError("fake died")
+            return await work
+        finally:
+            work.cancel()
+            death.cancel()
+
+    async def _work(self, batch: Sequence[Item]) -> BatchReport:
+        async with self._turn:
+            await asyncio.sleep(0)
+            await self.world.gate.wait()
+            self.world.order_run += [item.value for item in batch]
+            if any(item.die for item in batch):
+                self._died.set()
+            if any(item.hang for item in batch):
+                await asyncio.Event().wait()
+            await asyncio.sleep(max(item.sleep_s for item in batch))
+            return BatchReport(results=[self.world.on_item(item) for item in batch], run_s=0.5)
+
+    async def _unload(self) -> None:
+        self.state = "closed"
+
+    def kill(self) -> None:
+        if self.state != "closed":
+            self.state = "killed"
+        self._died.set()
+
+
+class World:
+    """Where fakes come from, and what they share."""
+
+    def __init__(self) -> None:
+        self.replicas: list[Fake] = []
+        self.order_run: list[int] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.on_item: Callable[[Item], Any] = lambda item: item.value
+        self.on_load: Callable[[], Any] = self._load
+
+    async def _load(self) -> None:
+        await asyncio.sleep(0)
+
+    def start(self, task: Task, stage: StageConfig) -> Fake:
+        self.replicas.append(Fake(self))
+        return self.replicas[-1]
+
+    def pool(self, replicas: int = 1, max_items: int = 4, in_flight: int = 2, **settings: Any) -> Pool:
+        batch = BatchLimits(max_items=max_items, in_flight=in_flight, max_wait_s=0)
+        config = PoolConfig(replicas=replicas, batch=batch, **{"restart_delay_s": 0.0, **settings})
+        return Pool("translation", stage_with(config), self.start)
+
+
+def stage_with(config: PoolConfig, **options: Any) -> StageConfig:
+    return StageConfig(engine="tests.standins.echo", options=options, pool=config)
+
+
+def items(*values: int) -> list[Item]:
+    return [Item(value=value) for value in values]
+
+
+async def submit_all(pool: Pool, requests: Sequence[Item]) -> list[Any]:
+    return await asyncio.gather(*(pool.submit(request) for request in requests), return_exceptions=True)
+
+
+async def settle() -> None:
+    """Let every task run until all of them wait."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_each_result_goes_to_its_submitter() -> None:
+    world = World()
+    async with world.pool(replicas=3) as pool:
+        assert await submit_all(pool, items(*range(100))) == list(range(100))
+        stats = pool.stats()
+    assert (stats.num_items, stats.num_failed, stats.num_lost_replicas, stats.queue_items) == (100, 0, 0, 0)
+    assert stats.engine_s == 0.5 * stats.num_batches
+    assert [replica.state for replica in world.replicas] == ["closed"] * 3
+
+
+async def test_a_failed_item_fails_alone() -> None:
+    world = World()
+    world.on_item = lambda item: ItemFailure(error=ItemError("bad")) if item.fail else item.value
+    async with world.pool() as pool:
+        outcomes = await submit_all(pool, [*items(0, 1), Item(value=2, fail=True), *items(3)])
+    assert isinstance(outcomes.pop(2), ItemError)
+    assert outcomes == [0, 1, 3]
+
+
+@pytest.mark.parametrize("error", [EngineError("out of luck"), ValueError("surprise")])
+async def test_a_failed_batch_fails_its_items_and_keeps_the_cause(error: Exception) -> None:
+    world = World()
+
+    def fail(item: Item) -> None:
+        raise error
+
+    world.on_item = fail
+    async with world.pool() as pool:
+        outcomes = await submit_all(pool, items(0, 1))
+        world.on_item = lambda item: item.value
+        assert await pool.submit(Item(value=7)) == 7
+    assert [type(outcome) for outcome in outcomes] == [ItemError] * 2
+    assert all(outcome.__cause__ is error for outcome in outcomes)
+
+
+async def test_the_earliest_needed_runs_first_and_equals_in_order_of_submission() -> None:
+    world = World()
+    async with world.pool(max_items=1, in_flight=1) as pool:
+        world.gate.clear()
+        first = asyncio.create_task(pool.submit(Item(value=-1)))
+        await settle()
+        orders = [5.0, 1.0, 3.0, 1.0, 0.5, 3.0]
+        rest = [asyncio.create_task(pool.submit(Item(value=i), order=order)) for i, order in enumerate(orders)]
+        await settle()
+        world.gate.set()
+        await asyncio.gather(first, *rest)
+    assert world.order_run == [-1, 4, 1, 3, 2, 5, 0]
+
+
+async def test_a_backlog_fills_batches_with_two_in_flight_on_each_replica() -> None:
+    world = World()
+    async with world.pool(replicas=2, max_items=4) as pool:
+        await settle()
+        world.gate.clear()
+        submissions = [asyncio.create_task(pool.submit(item)) for item in items(*range(40))]
+        await settle()
+        assert [[len(batch) for batch in replica.received] for replica in world.replicas] == [[4, 4], [4, 4]]
+        world.gate.set()
+        await asyncio.gather(*submissions)
+    sizes = [len(batch) for replica in world.replicas for batch in replica.received]
+    assert sizes == [4] * 10
+
+
+async def test_cost_limits_a_batch() -> None:
+    world = World()
+    batch = BatchLimits(max_items=8, max_cost=10, max_wait_s=0)
+    async with Pool("translation", stage_with(PoolConfig(batch=batch)), world.start) as pool:
+        await submit_all(pool, [Item(value=i, cost=4.0) for i in range(6)] + [Item(value=6, cost=50.0)])
+    assert [len(batch) for batch in world.replicas[0].received] == [2, 2, 2, 1]
+
+
+async def test_more_than_may_be_pending_wait_at_the_door() -> None:
+    world = World()
+    async with world.pool(max_items=1, in_flight=1, max_pending_items=5) as pool:
+        world.gate.clear()
+        submissions = [asyncio.create_task(pool.submit(item)) for item in items(*range(20))]
+        await settle()
+        assert pool.stats().queue_items == 4
+        world.gate.set()
+        assert await asyncio.gather(*submissions) == list(range(20))
+
+
+async def test_replicas_are_kept_busy_even_if_less_may_be_pending_than_they_hold() -> None:
+    world = World()
+    async with world.pool(replicas=2, max_items=4, max_pending_items=1) as pool:
+        await settle()
+        world.gate.clear()
+        submissions = [asyncio.create_task(pool.submit(item)) for item in items(*range(16))]
+        await settle()
+        assert [[len(batch) for batch in replica.received] for replica in world.replicas] == [[4, 4], [4, 4]]
+        world.gate.set()
+        await asyncio.gather(*submissions)
+
+
+# --- deaths
+
+
+@settings(max_examples=60)
+@given(
+    poison=st.sets(st.integers(0, 23), max_size=3),
+    replicas=st.integers(1, 3),
+    max_items=st.integers(1, 8),
+    in_flight=st.integers(1, 3),
+    max_losses=st.integers(2, 4),
+)
+def test_only_poison_is_lost(poison: set[int], replicas: int, max_items: int, in_flight: int, max_losses: int) -> None:
+    async def run() -> None:
+        world = World()
+        async with world.pool(replicas, max_items, in_flight, max_losses=max_losses) as pool:
+            outcomes = await submit_all(pool, [Item(value=i, die=i in poison) for i in range(24)])
+            lost = {i for i, outcome in enumerate(outcomes) if isinstance(outcome, ReplicaLostError)}
+            assert lost == poison
+            assert all(outcomes[i] == i for i in range(24) if i not in poison)
+            assert pool.stats().num_items == 24
+            assert pool.stats().num_failed == len(poison)
+            assert pool.stats().num_lost_replicas <= len(poison) * max_losses
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("max_items", [1, 4])
+@in_virtual_time
+async def test_what_hangs_is_lost_alone_and_its_replica_replaced(max_items: int) -> None:
+    world = World()
+    async with world.pool(max_items=max_items) as pool:
+        outcomes = await submit_all(pool, [*items(0, 1), Item(value=2, hang=True), *items(3, 4, 5)])
+    assert isinstance(outcomes.pop(2), ReplicaLostError)
+    assert outcomes == [0, 1, 3, 4, 5]
+    assert [replica.state for replica in world.replicas] == ["killed"] * 3 + ["closed"]
+
+
+@in_virtual_time
+async def test_a_batch_may_wait_for_those_before_it() -> None:
+    world = World()
+    async with world.pool(max_items=1, in_flight=3, call_timeout_s=10.0) as pool:
+        assert await submit_all(pool, [Item(value=i, sleep_s=9.0) for i in range(6)]) == list(range(6))
+    assert len(world.replicas) == 1
+
+
+@in_virtual_time
+async def test_a_busy_replicas_next_batch_waits_for_company_but_not_long() -> None:
+    world = World()
+    limits = BatchLimits(max_items=3, max_wait_s=1.0)
+    async with Pool("translation", stage_with(PoolConfig(batch=limits)), world.start) as pool:
+        first = asyncio.create_task(pool.submit(Item(value=0, sleep_s=9.0)))
+        await asyncio.sleep(0.1)
+        second = asyncio.create_task(pool.submit(Item(value=1)))
+        await asyncio.sleep(0.9)
+        third = asyncio.create_task(pool.submit(Item(value=2)))
+        await settle()
+        assert world.replicas[0].received == [[0]]
+        await asyncio.sleep(0.2)
+        assert world.replicas[0].received == [[0], [1, 2]]
+        await asyncio.gather(first, second, third)
+
+
+async def test_what_runs_alone_gets_no_company() -> None:
+    world = World()
+
+    async def load() -> None:
+        if len(world.replicas) == 3:  # the first two died with the suspect
+            world.gate.clear()
+
+    world.on_load = load
+    async with world.pool() as pool:
+        suspect = asyncio.create_task(pool.submit(Item(value=0, die=True)))
+        await settle()
+        innocent = asyncio.create_task(pool.submit(Item(value=1)))
+        await settle()
+        assert world.replicas[2].received == [[0]]
+        world.gate.set()
+        with pytest.raises(ReplicaLostError):
+            await suspect
+        assert await innocent == 1
+    assert world.order_run == [0, 0, 0, 1]
+
+
+async def test_a_death_between_batches_loses_nothing() -> None:
+    world = World()
+    async with world.pool() as pool:
+        assert await pool.submit(Item(value=1)) == 1
+        world.replicas[0].kill()
+        assert await submit_all(pool, items(*range(20))) == list(range(20))
+
+
+async def test_a_replica_that_died_hurts_its_successor_by_nothing() -> None:
+    """The loss of one replica's second batch comes to light when another has taken its place."""
+    world = World()
+    async with world.pool(max_items=1) as pool:
+        await submit_all(pool, [Item(value=0, die=True), *items(1, 2, 3)])
+        num_replicas = len(world.replicas)
+        assert await submit_all(pool, items(*range(20))) == list(range(20))
+        assert len(world.replicas) == num_replicas
+
+
+async def test_a_replica_that_dies_loading_is_replaced() -> None:
+    world = World()
+    num_loads = 0
+
+    async def load() -> None:
+        nonlocal num_loads
+        num_loads += 1
+        if num_loads <= 2:
+            raise ReplicaDiedError("died loading")
+
+    world.on_load = load
+    async with world.pool() as pool:
+        assert await submit_all(pool, items(1, 2)) == [1, 2]
+    assert [replica.state for replica in world.replicas] == ["killed", "killed", "closed"]
+
+
+@in_virtual_time
+async def test_a_replica_that_hangs_loading_is_given_up() -> None:
+    world = World()
+    world.on_load = asyncio.Event().wait
+    async with world.pool(max_load_failures=2, restart_delay_s=1.0) as pool:
+        outcomes = await submit_all(pool, items(1, 2))
+    assert [type(outcome) for outcome in outcomes] == [EngineLoadError] * 2
+    assert "within 600 s" in outcomes[0].message
+    assert len(world.replicas) == 2
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+async def test_a_load_failure_reaches_all_submitters_even_those_at_the_door(replicas: int) -> None:
+    world = World()
+
+    async def load() -> None:
+        await asyncio.sleep(0)
+        raise EngineLoadError("weights missing")
+
+    world.on_load = load
+    # Each replica tries once and no more while this test looks: the next try is seconds away.
+    async with world.pool(replicas, max_items=1, in_flight=1, max_pending_items=3, restart_delay_s=30) as pool:
+        outcomes = await submit_all(pool, items(*range(10)))
+        with pytest.raises(EngineLoadError, match="weights missing"):
+            await pool.submit(Item(value=1))
+    assert [type(outcome) for outcome in outcomes] == [EngineLoadError] * 10
+    assert len({id(outcome) for outcome in outcomes}) == 10
+    assert all("weights missing" in outcome.message for outcome in outcomes)
+    assert len(world.replicas) == replicas
+
+
+async def test_one_replica_that_cannot_load_leaves_the_work_to_the_others() -> None:
+    world = World()
+    num_loads = 0
+
+    async def load() -> None:
+        nonlocal num_loads
+        num_loads += 1
+        if num_loads == 1:
+            raise EngineLoadError("no memory on this device")
+
+    world.on_load = load
+    async with world.pool(replicas=2, restart_delay_s=30) as pool:
+        assert await submit_all(pool, items(*range(9))) == list(range(9))
+
+
+async def test_an_engine_that_has_loaded_before_is_given_more_tries() -> None:
+    world = World()
+    num_loads = 0
+
+    async def load() -> None:
+        nonlocal num_loads
+        num_loads += 1
+        if num_loads == 2:
+            raise EngineLoadError("the memory of the dead one is not free yet")
+
+    world.on_load = load
+    async with world.pool(max_items=1) as pool:
+        assert await pool.submit(Item(value=1)) == 1
+        world.replicas[0].kill()
+        assert await pool.submit(Item(value=2)) == 2
+
+
+@in_virtual_time
+async def test_a_pool_recovers_when_its_engine_loads_at_last() -> None:
+    world = World()
+    missing = True
+
+    async def load() -> None:
+        if missing:
+            raise EngineLoadError("weights missing")
+
+    world.on_load = load
+    async with world.pool(restart_delay_s=0.5) as pool:
+        with pytest.raises(EngineLoadError):
+            await pool.submit(Item(value=1))
+        await asyncio.sleep(3600)
+        assert 60 < len(world.replicas) < 70  # tries: 0.5, 1, 2 … seconds apart, then every minute
+        missing = False
+        await asyncio.sleep(60)
+        assert await pool.submit(Item(value=2)) == 2
+
+
+@pytest.mark.parametrize("error", [TypeError("broken fake"), KeyError("x")])
+async def test_a_defect_of_the_pools_own_reaches_callers(error: Exception) -> None:
+    world = World()
+
+    async def load() -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    world.on_load = load
+    async with world.pool() as pool:
+        outcomes = await submit_all(pool, items(1, 2))
+        assert [type(outcome) for outcome in outcomes] == [EngineError] * 2
+        with pytest.raises(EngineError, match=type(error).__name__):
+            await pool.submit(Item(value=3))
+    assert world.replicas[0].state == "killed"
+
+
+# --- ends
+
+
+async def test_a_cancelled_submitter_is_forgotten_queued_or_running() -> None:
+    world = World()
+    async with world.pool(max_items=1, in_flight=1, max_pending_items=2) as pool:
+        await settle()
+        world.gate.clear()
+        running, queued, at_the_door = (asyncio.create_task(pool.submit(item)) for item in items(1, 2, 3))
+        await settle()
+        for task in (running, queued):
+            task.cancel()
+        await settle()
+        world.gate.set()
+        assert await at_the_door == 3
+        with pytest.raises(asyncio.CancelledError):
+            await queued
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert world.order_run == [1, 3]
+    assert pool.stats().num_items == 1
+
+
+async def test_poison_whose_submitter_has_gone_is_not_tried_again() -> None:
+    world = World()
+    async with world.pool() as pool:
+        await settle()
+        world.gate.clear()
+        task = asyncio.create_task(pool.submit(Item(value=1, die=True)))
+        await settle()
+        task.cancel()
+        await settle()
+        world.gate.set()
+        assert await pool.submit(Item(value=2)) == 2
+    assert world.order_run.count(1) == 1
+
+
+async def test_closing_with_work_under_way_fails_it_and_kills() -> None:
+    world = World()
+    async with world.pool(max_items=2, max_pending_items=6) as pool:
+        await settle()
+        world.gate.clear()
+        submissions = [asyncio.create_task(pool.submit(item)) for item in items(*range(9))]
+        await settle()
+    outcomes = await asyncio.gather(*submissions, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [EngineError] * 9
+    assert [replica.state for replica in world.replicas] == ["killed"]
+
+
+async def test_closing_while_loading_kills() -> None:
+    world = World()
+    world.on_load = asyncio.Event().wait
+    async with world.pool(replicas=2) as pool:
+        waiting = asyncio.create_task(pool.submit(Item(value=1)))
+        await settle()
+    with pytest.raises(EngineError, match="closed"):
+        await waiting
+    assert [replica.state for replica in world.replicas] == ["killed"] * 2
+
+
+async def test_a_pool_that_is_not_open_says_so() -> None:
+    pool = World().pool()
+    with pytest.raises(EngineError, match="async with"):
+        await pool.submit(Item(value=1))
+    async with pool:
+        pass
+    with pytest.raises(EngineError, match="closed"):
+        await pool.submit(Item(value=1))
+
+
+# --- the inline replica
+
+
+def inline(**settings: Any) -> Pool:
+    return Pool("translation", stage_with(PoolConfig(**settings)), InlineReplica)
+
+
+async def test_inline_runs_the_engine_in_this_process() -> None:
+    async with inline(batch=BatchLimits(max_items=4)) as pool:
+        outcomes = await submit_all(pool, [Item(value=i, fail=i == 3) for i in range(30)])
+    assert isinstance(outcomes.pop(3), ItemError)
+    assert [echo.value for echo in outcomes] == [i for i in range(30) if i != 3]
+
+
+async def test_inline_reports_what_cannot_load() -> None:
+    async with Pool("translation", stage_with(PoolConfig(), load_error=True), InlineReplica) as pool:
+        with pytest.raises(EngineLoadError, match="weights"):
+            await pool.submit(Item(value=1))
+
+
+async def test_inline_kill_ends_calls_that_wait_for_their_turn() -> None:
+    replica = InlineReplica("translation", stage_with(PoolConfig()))
+    slow = asyncio.create_task(replica.run([Item(value=1, sleep_s=0.01)]))
+    waiting = asyncio.create_task(replica.run(items(2)))
+    await settle()
+    replica.kill()
+    with pytest.raises(ReplicaDiedError):
+        await waiting
+    with pytest.raises(ReplicaDiedError):
+        await replica.run(items(3))
+    assert (await slow).results[0].value == 1

@@ -1,0 +1,45 @@
+"""An event loop in which hours pass in no time, for tests of what waits."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+
+class _VirtualClock(selectors.DefaultSelector):
+    """Where an event loop would sleep until its next timer, time jumps there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        assert timeout is not None, "every task waits, and no timer will ever end that"
+        self.now_s += max(0.0, timeout)
+        return super().select(0)
+
+
+class _VirtualTimeLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._clock = _VirtualClock()
+        super().__init__(self._clock)
+
+    def time(self) -> float:
+        return self._clock.now_s
+
+
+def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test in which hours pass in no time."""
+
+    @functools.wraps(test)
+    def run(**arguments: Any) -> None:
+        with asyncio.Runner(loop_factory=_VirtualTimeLoop) as runner:
+            runner.run(test(**arguments))
+
+    del run.__wrapped__  # type: ignore[attr-defined]  # a coroutine function in pytest-asyncio's eyes
+    run.__signature__ = inspect.signature(test)  # type: ignore[attr-defined]
+    return run
