@@ -289,7 +289,7 @@ class Speaker:
                 flags = [*flags, Flag.CUT]
             request = SynthesiseRequest(plan=plan, duration_s=chosen.spoken_s)
             clip: Clip = await self._pool.submit(request, order=self._due_s(utterance))
-            clip = await asyncio.to_thread(_stretched, clip, chosen)
+            clip = await asyncio.to_thread(stretched, clip, chosen)
         except (ItemError, ReplicaLostError) as error:
             return _silent(utterance, (Flag.SPEECH_FAILED,), error.message)
         return Spoken(
@@ -368,7 +368,7 @@ def _silent(utterance: Utterance, flags: tuple[Flag, ...], error: str | None) ->
     )
 
 
-def _stretched(clip: Clip, chosen: Fit) -> Clip:
+def stretched(clip: Clip, chosen: Fit) -> Clip:
     """The clip at exactly the chosen duration. Raises ItemError if its samples are not finite."""
     if not np.isfinite(clip.samples).all():
         raise ItemError("speech must be finite samples; the engine returned others")
@@ -379,5 +379,6 @@ def _stretched(clip: Clip, chosen: Fit) -> Clip:
     stretch = python_stretch.Signalsmith.Stretch(0)  # seeded: the same clip gives the same samples
     stretch.preset(1, clip.sample_hz)
     stretch.setTimeFactor(len(clip.samples) / num_samples)
-    samples = np.asarray(stretch.process(clip.samples[None, :]), dtype=np.float32)[0]
+    # A copy: arrays that come through Ray are read-only, which the library refuses.
+    samples = stretch.process(np.array(clip.samples[None, :], dtype=np.float32))[0]
     return Clip(samples=samples[:num_samples], sample_hz=clip.sample_hz)

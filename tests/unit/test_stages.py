@@ -1,0 +1,322 @@
+"""Steps of the pipeline against a pool that answers from a table: languages in doubt, failures, cuts, stretching."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actors.errors import ConfigError, ItemError
+from actors.types import (
+    ASR_HZ,
+    Candidate,
+    Clip,
+    Plan,
+    PlanRequest,
+    Segment,
+    Span,
+    SynthesiseRequest,
+    TranscribedSegment,
+    TranscribeRequest,
+    Transcript,
+    TranslateRequest,
+    Translation,
+    Unit,
+    Window,
+    Word,
+)
+from cluster.config import Config, load_config
+from cluster.fitting import Fit, Rung
+from cluster.manifest import Flag
+from cluster.progress import Progress
+from cluster.stages import HeardUnit, Listener, Speaker, Spoken, Translator, Utterance, as_sentence, group_units, stretched
+from cluster.streams import ordered_map
+
+HZ = 24_000
+
+
+class FakePool:
+    """Answers like a pool, by a function; an ItemError it returns is raised."""
+
+    def __init__(self, answer: Callable[[Any], Any]) -> None:
+        self._answer = answer
+        self.requests: list[Any] = []
+
+    async def submit(self, request: Any, *, order: float = 0.0) -> Any:
+        self.requests.append(request)
+        await asyncio.sleep(0)
+        result = self._answer(request)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+@pytest.fixture
+def config() -> Config:
+    return load_config("offline", ["ray.mode=inline"])
+
+
+def window(index: int, *, is_last: bool = False) -> Window:
+    start_s = 10.0 * index
+    return Window(
+        index=index,
+        start_s=start_s,
+        samples=np.full(ASR_HZ, 0.01 * (index + 1), np.float32),
+        speech=(Span(start_s=start_s, end_s=start_s + 1),),
+        next_speech_s=None if is_last else start_s + 10,
+    )
+
+
+def transcript(text: str, language: str, probability: float) -> Transcript:
+    words = tuple(
+        Word(text=f" {word}", start_s=0.2 * at, end_s=0.2 * at + 0.15, probability=0.9)
+        for at, word in enumerate(text.split())
+    )
+    segment = TranscribedSegment(
+        start_s=0.0,
+        end_s=1.0,
+        text=text,
+        words=words,
+        mean_log_probability=-0.2,
+        no_speech_probability=0.0,
+        compression_ratio=1.0,
+    )
+    return Transcript(language=language, language_probability=probability, segments=(segment,) if words else ())
+
+
+async def listen_to(config: Config, heard: list[tuple[str, str, float]]) -> tuple[Listener, list[Transcript], FakePool]:
+    """Windows of which each sounds like (text, language, probability) until a language is asked for."""
+
+    def answer(request: TranscribeRequest) -> Transcript:
+        text, language, probability = heard[round(float(request.samples[0]) / 0.01) - 1]
+        if request.language is None:
+            return transcript(text, language, probability)
+        return transcript(text, request.language, 1.0)
+
+    async def windows() -> Any:
+        for index in range(len(heard)):
+            yield window(index, is_last=index == len(heard) - 1)
+
+    pool = FakePool(answer)
+    listener = Listener(config, pool, None, ("pt",), Progress(job="test"))  # type: ignore[arg-type]
+    results = [found async for _, found in ordered_map(windows(), listener.transcribe, config.pipeline.max_windows)]
+    return listener, results, pool
+
+
+async def test_a_sure_window_decides_the_language_of_all(config: Config) -> None:
+    listener, results, pool = await listen_to(config, [("hello there", "en", 0.98), ("was ist", "de", 0.9)])
+    assert listener.language == "en"
+    assert listener.language_probability == 0.98
+    assert [found.language for found in results] == ["en", "en"]
+    assert len(pool.requests) == 2
+
+
+async def test_a_doubtful_window_waits_and_is_heard_again(config: Config) -> None:
+    listener, results, _ = await listen_to(config, [("hi", "zh", 0.2), ("how are you", "en", 0.97), ("fine", "en", 0.9)])
+    assert listener.language == "en"
+    assert [found.language for found in results] == ["en", "en", "en"]
+
+
+@pytest.mark.parametrize("num_windows", range(1, 9))
+async def test_doubt_in_every_window_still_ends(config: Config, num_windows: int) -> None:
+    """The pipeline holds only so many windows: waiting for one more could wait for ever."""
+    listener, results, _ = await listen_to(config, [("hm", "en", 0.3), *[("", "und", 0.0)] * (num_windows - 1)])
+    assert listener.language == "en"
+    assert len(results) == num_windows
+
+
+async def test_silence_decides_nothing(config: Config) -> None:
+    listener, results, _ = await listen_to(config, [("", "und", 0.0)] * 7)
+    assert listener.language is None
+    assert len(results) == 7
+
+
+async def test_speech_in_the_target_language_is_an_error(config: Config) -> None:
+    with pytest.raises(ConfigError, match="sounds like pt"):
+        await listen_to(config, [("olá", "pt", 0.99)])
+
+
+async def test_a_window_that_fails_is_counted_and_costs_only_itself(config: Config) -> None:
+    pool = FakePool(lambda request: ItemError("broken"))
+    listener = Listener(config, pool, "en", ("pt",), Progress(job="test"))  # type: ignore[arg-type]
+    _, found = await listener.transcribe(window(0))
+    assert found.segments == ()
+    assert listener.num_failed == 1
+
+
+async def test_units_leave_with_the_loudness_heard_so_far(config: Config) -> None:
+    async def heard() -> Any:
+        yield window(0), transcript("One two.", "en", 1.0)
+        yield window(1, is_last=True), transcript("Three four.", "en", 1.0)
+
+    units = [unit async for unit in group_units(heard(), config, 20.0)]
+    assert [unit.unit.text for unit in units] == ["One two.", "Three four."]
+    assert units[0].unit.room_end_s == 10.0
+    assert units[1].unit.room_end_s == 20.0
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("banana", "Banana."), ("It is.", "It is."), ("why?", "Why?"), ("", ""), ("and so,", "And so,"), ("何", "何.")],
+)
+def test_as_sentence(text: str, sentence: str) -> None:
+    assert as_sentence(text) == sentence
+
+
+# --- translating
+
+
+def unit(*texts: str) -> HeardUnit:
+    segments = tuple(
+        Segment(
+            id=f"s{at}",
+            start_s=2.0 * at,
+            end_s=2.0 * at + 1.5,
+            text=text,
+            language="en",
+            speaker="speaker0",
+            words=(),
+            mean_log_probability=-0.1,
+            no_speech_probability=0.0,
+        )
+        for at, text in enumerate(texts)
+    )
+    return HeardUnit(unit=Unit(id="u0007", segments=segments, room_end_s=2.0 * len(texts)), source_lufs=-20.0)
+
+
+async def translate(config: Config, answer: Callable[[TranslateRequest], Any], heard: HeardUnit) -> list[Utterance]:
+    translator = Translator(config, FakePool(answer), "pt", Progress(job="test"))  # type: ignore[arg-type]
+    return await translator.translate(heard)
+
+
+async def test_each_segment_gets_its_share_and_its_time(config: Config) -> None:
+    translation = Translation(candidates=(Candidate(text="A maré sobe, e depois desce.", score=None),))
+    first, second = await translate(config, lambda request: translation, unit("The tide rises,", "and then falls."))
+    assert (first.id, second.id) == ("pt:u0007-0", "pt:u0007-1")
+    assert [line.candidates[0].text.strip() for line in (first, second)] == ["A maré sobe,", "e depois desce."]
+    assert (first.room_end_s, second.room_end_s) == (2.0, 4.0)
+
+
+async def test_a_failed_translation_keeps_the_original_and_says_why(config: Config) -> None:
+    [line] = await translate(config, lambda request: ItemError("no such word"), unit("Hello."))
+    assert line.id == "pt:u0007"
+    assert line.candidates == ()
+    assert line.flags == (Flag.TRANSLATION_FAILED,)
+    assert line.error == "no such word"
+
+
+async def test_a_segment_without_words_of_its_own_is_flagged(config: Config) -> None:
+    translation = Translation(candidates=(Candidate(text="Sim.", score=None),))
+    lines = await translate(config, lambda request: translation, unit("Yes,", "I do."))
+    assert [line.flags for line in lines] == [(), (Flag.EMPTY,)]
+
+
+# --- speaking
+
+
+def plan(text: str, natural_s: float) -> Plan:
+    return Plan(
+        engine="fake",
+        voice="v",
+        language="pt",
+        text=text,
+        chunks=(),
+        frame_samples=240,
+        sample_hz=HZ,
+        natural_s=natural_s,
+        shortest_s=natural_s * 0.9,
+        longest_s=natural_s * 1.5,
+        exact=True,
+    )
+
+
+def speaking_pool(seconds_per_word: float = 0.4) -> FakePool:
+    def answer(request: PlanRequest | SynthesiseRequest) -> Any:
+        if isinstance(request, PlanRequest):
+            if request.text == "impossible":
+                return ItemError("cannot be pronounced")
+            return plan(request.text, seconds_per_word * len(request.text.split()))
+        samples = np.zeros(round(request.duration_s * HZ), np.float32)
+        samples.flags.writeable = False  # as Ray hands them over
+        return Clip(samples=samples, sample_hz=HZ)
+
+    return FakePool(answer)
+
+
+def utterance(*texts: str, room_s: float) -> Utterance:
+    return Utterance(
+        id="pt:u0",
+        unit_id="u0",
+        segment=unit("source").unit.segments[0],
+        target="pt",
+        room_end_s=room_s,
+        source_lufs=-20.0,
+        candidates=tuple(Candidate(text=text, score=None) for text in texts),
+        flags=(),
+        error=None,
+    )
+
+
+async def speak(config: Config, line: Utterance, pool: FakePool | None = None) -> Spoken:
+    return await Speaker(config, pool or speaking_pool(), "pt", Progress(job="test")).speak(line)  # type: ignore[arg-type]
+
+
+async def test_a_line_that_fits_is_spoken_at_its_own_pace(config: Config) -> None:
+    spoken = await speak(config, utterance("um dois três", room_s=3.0))
+    assert spoken.fit is not None
+    assert spoken.fit.rung is Rung.NATURAL
+    assert spoken.clip is not None
+    assert spoken.clip.duration_s == pytest.approx(1.2)
+
+
+async def test_a_shorter_candidate_is_taken_before_the_first_is_hurried(config: Config) -> None:
+    spoken = await speak(config, utterance("um dois três quatro", "um dois", room_s=1.2))
+    assert spoken.text == "um dois"
+    assert spoken.natural_s == (pytest.approx(1.6), pytest.approx(0.8))
+
+
+async def test_a_candidate_that_cannot_be_planned_does_not_silence_the_line(config: Config) -> None:
+    spoken = await speak(config, utterance("impossible", "um dois", room_s=2.0))
+    assert spoken.text == "um dois"
+    assert spoken.natural_s[0] is None
+    assert spoken.flags == ()
+
+
+async def test_a_line_with_no_plan_at_all_keeps_the_original(config: Config) -> None:
+    spoken = await speak(config, utterance("impossible", room_s=2.0))
+    assert spoken.clip is None
+    assert spoken.flags == (Flag.SPEECH_FAILED,)
+    assert spoken.error == "cannot be pronounced"
+
+
+async def test_a_line_past_every_rate_is_cut_at_a_word_and_ends_in_time(config: Config) -> None:
+    spoken = await speak(config, utterance("um dois três quatro cinco, seis sete oito nove dez", room_s=2.1))
+    assert Flag.CUT in spoken.flags
+    assert spoken.text == "um dois três quatro cinco, seis sete"  # 2.8 s in 2.05 s is 1.37 times
+    assert spoken.clip is not None
+    assert spoken.clip.duration_s <= 2.05 + 1e-3
+
+
+async def test_no_room_keeps_the_original(config: Config) -> None:
+    spoken = await speak(config, utterance("um", room_s=0.1))
+    assert spoken.clip is None
+    assert spoken.flags == (Flag.NO_ROOM,)
+
+
+@pytest.mark.parametrize("factor", [1.1, 1.25, 1.4])
+def test_stretching_is_exact_in_length_and_takes_read_only_samples(factor: float) -> None:
+    samples = (0.3 * np.sin(2 * np.pi * 220 * np.arange(HZ) / HZ)).astype(np.float32)
+    samples.flags.writeable = False
+    fit = Fit(rung=Rung.STRETCHED, candidate=0, spoken_s=1.0, duration_s=1.0 / factor, rate=factor)
+    clip = stretched(Clip(samples=samples, sample_hz=HZ), fit)
+    assert len(clip.samples) == round(HZ / factor)
+    assert float(np.sqrt(np.mean(clip.samples**2))) == pytest.approx(0.3 / np.sqrt(2), rel=0.2)
+
+
+def test_samples_that_are_not_finite_fail_their_item() -> None:
+    fit = Fit(rung=Rung.NATURAL, candidate=0, spoken_s=0.1, duration_s=0.1, rate=1.0)
+    with pytest.raises(ItemError, match="finite"):
+        stretched(Clip(samples=np.full(2400, np.nan, np.float32), sample_hz=HZ), fit)
