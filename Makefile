@@ -10,10 +10,7 @@ demo: $(BASE)/installed
 	$(BASE)/bin/raydub demo --out out
 
 test: $(FULL)/installed
-	rm -f .coverage .coverage.*
-	$(FULL)/bin/coverage run -m pytest
-	$(FULL)/bin/coverage combine --quiet
-	$(FULL)/bin/coverage report --fail-under 85
+	$(FULL)/bin/pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered --cov-fail-under 85
 
 lint: $(FULL)/installed
 	$(FULL)/bin/ruff check .

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import python_stretch
 
 from actors import languages
@@ -380,5 +381,5 @@ def stretched(clip: Clip, chosen: Fit) -> Clip:
     stretch.preset(1, clip.sample_hz)
     stretch.setTimeFactor(len(clip.samples) / num_samples)
     # A copy: arrays that come through Ray are read-only, which the library refuses.
-    samples = stretch.process(np.array(clip.samples[None, :], dtype=np.float32))[0]
-    return Clip(samples=samples[:num_samples], sample_hz=clip.sample_hz)
+    channels: npt.NDArray[np.float32] = np.asarray(stretch.process(np.array(clip.samples[None, :])), dtype=np.float32)
+    return Clip(samples=channels[0, :num_samples], sample_hz=clip.sample_hz)

@@ -105,9 +105,7 @@ def test_every_fit_holds_its_promises(
 
 
 @given(st.lists(lengths(), min_size=1, max_size=4), seconds, seconds)
-def test_the_first_candidate_that_fits_is_chosen(
-    candidates: list[PlannedLength], slot_s: float, room: float
-) -> None:
+def test_the_first_candidate_that_fits_is_chosen(candidates: list[PlannedLength], slot_s: float, room: float) -> None:
     result = fitted(*candidates, slot_s=slot_s, room=room)
     if result.rung in (Rung.NATURAL, Rung.OVERFLOW):
         before = candidates[: result.candidate]

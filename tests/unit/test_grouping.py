@@ -59,9 +59,7 @@ def heard(*spoken: tuple[str, float, float], config: GroupConfig = CONFIG) -> li
     return texts(segments_of(window(0, 30, None), transcript(words(*spoken)), "a", config))
 
 
-def segment(
-    text: str, start_s: float, end_s: float, speaker: str = "a", parts: tuple[Word, ...] = ()
-) -> Segment:
+def segment(text: str, start_s: float, end_s: float, speaker: str = "a", parts: tuple[Word, ...] = ()) -> Segment:
     return Segment(
         id=f"{text}@{start_s}",
         start_s=start_s,

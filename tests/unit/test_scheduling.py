@@ -113,9 +113,7 @@ def test_asking_again_at_once_changes_nothing(
     loads_after = {replica.id: replica for replica in replicas}
     for assignment, batch in zip(first.assignments, sent, strict=True):
         before = loads_after[assignment.replica_id]
-        loads_after[before.id] = ReplicaLoad(
-            id=before.id, num_batches=before.num_batches + 1, alone=batch[0].alone
-        )
+        loads_after[before.id] = ReplicaLoad(id=before.id, num_batches=before.num_batches + 1, alone=batch[0].alone)
     rest = queue[sum(map(len, sent)) :]
     again = dispatch(rest, list(loads_after.values()), limit, NOW_S)
     assert again.assignments == ()

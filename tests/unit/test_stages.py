@@ -32,7 +32,17 @@ from cluster.config import Config, load_config
 from cluster.fitting import Fit, Rung
 from cluster.manifest import Flag
 from cluster.progress import Progress
-from cluster.stages import HeardUnit, Listener, Speaker, Spoken, Translator, Utterance, as_sentence, group_units, stretched
+from cluster.stages import (
+    HeardUnit,
+    Listener,
+    Speaker,
+    Spoken,
+    Translator,
+    Utterance,
+    as_sentence,
+    group_units,
+    stretched,
+)
 from cluster.streams import ordered_map
 
 HZ = 24_000
@@ -115,7 +125,8 @@ async def test_a_sure_window_decides_the_language_of_all(config: Config) -> None
 
 
 async def test_a_doubtful_window_waits_and_is_heard_again(config: Config) -> None:
-    listener, results, _ = await listen_to(config, [("hi", "zh", 0.2), ("how are you", "en", 0.97), ("fine", "en", 0.9)])
+    heard = [("hi", "zh", 0.2), ("how are you", "en", 0.97), ("fine", "en", 0.9)]
+    listener, results, _ = await listen_to(config, heard)
     assert listener.language == "en"
     assert [found.language for found in results] == ["en", "en", "en"]
 

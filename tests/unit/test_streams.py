@@ -423,4 +423,3 @@ def test_feed_ends_its_thread_when_the_event_loop_is_gone() -> None:
 
     with pytest.raises(FeedAborted):
         next(asyncio.run(make()))
-
