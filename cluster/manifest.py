@@ -44,7 +44,7 @@ class Flag(StrEnum):
     """Not dubbed, original kept: the translation left no words for this segment."""
 
 
-DEGRADING = {Flag.TRANSCRIPTION_FAILED, Flag.CUT, Flag.NO_ROOM, Flag.TRANSLATION_FAILED, Flag.SPEECH_FAILED, Flag.EMPTY}
+DEGRADING = {Flag.CUT, Flag.NO_ROOM, Flag.TRANSLATION_FAILED, Flag.SPEECH_FAILED, Flag.EMPTY}
 
 
 class Record(BaseModel):
@@ -231,7 +231,7 @@ class Manifest(Record):
 
 
 def status_of(flags: Sequence[Flag], utterances: Sequence[UtteranceRecord]) -> str:
-    if DEGRADING & set(flags) or any(DEGRADING & set(utterance.flags) for utterance in utterances):
+    if Flag.TRANSCRIPTION_FAILED in flags or any(DEGRADING & set(utterance.flags) for utterance in utterances):
         return "degraded"
     return "unchanged" if Flag.NO_SPEECH in flags else "done"
 

@@ -106,7 +106,7 @@ def test_dub_is_as_loud_as_its_source_within_limits(
 ) -> None:
     """Levels in the cases are the programme's: 3 LU above one channel's in stereo."""
     channels_db = 10 * math.log10(num_channels)
-    levels = VoiceLevels(LoudnessConfig(), num_channels=num_channels)
+    levels = VoiceLevels(LoudnessConfig(min_lufs=-23.0, max_lufs=-16.0), num_channels=num_channels)
     clip = speechlike(2, duration_s=5.0, level_db=-10.0)
     gain_db = levels.gain_db(None if source_lufs is None else source_lufs - channels_db, "voice", clip, HZ)
     played = np.repeat(clip[:, None] * 10 ** (gain_db / 20), num_channels, axis=1)
@@ -114,7 +114,7 @@ def test_dub_is_as_loud_as_its_source_within_limits(
 
 
 def test_gain_settles_on_the_voice_not_on_each_clip() -> None:
-    levels = VoiceLevels(LoudnessConfig(), num_channels=1)
+    levels = VoiceLevels(LoudnessConfig(min_lufs=-23.0, max_lufs=-16.0), num_channels=1)
     for seed in range(10):
         levels.gain_db(-20.0, "voice", speechlike(seed, duration_s=3.0), HZ)
     usual_db = levels.gain_db(-20.0, "voice", speechlike(11, duration_s=3.0), HZ)

@@ -120,7 +120,11 @@ def test_without_speech_the_status_is_unchanged_whatever_else_is_flagged():
     assert status_of((Flag.STREAM_DROPPED, Flag.NO_SPEECH), ()) == "unchanged"
 
 
-@pytest.mark.parametrize("flag", set(Flag) - {Flag.NO_SPEECH})
+def test_speech_that_could_not_be_transcribed_degrades():
+    assert status_of((Flag.TRANSCRIPTION_FAILED, Flag.NO_SPEECH), ()) == "degraded"
+
+
+@pytest.mark.parametrize("flag", sorted(set(Flag) - {Flag.NO_SPEECH, Flag.TRANSCRIPTION_FAILED}))
 def test_other_flags_of_the_input_do_not_degrade_its_lines(flag):
     assert status_of((flag,), ()) == "done"
 
