@@ -46,6 +46,7 @@ Inputs = Annotated[list[Path], typer.Argument(help="Video or audio files.", meta
 To = Annotated[str, typer.Option("--to", help="Target language, BCP-47 (pt, en, pt-BR); several by commas.")]
 From = Annotated[str | None, typer.Option("--from", help="Language spoken; heard by itself if not given.")]
 ConfigName = Annotated[str, typer.Option("--config", help="A configuration's name, or a YAML file.")]
+ProfileName = Annotated[str | None, typer.Option("--profile", help="What to trade: quality, balanced or speed.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="A setting: fitting.max_rate=1.3.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder; each input gets a folder of its own in it.")]
 AudioTrack = Annotated[int | None, typer.Option("--audio-track", min=0, help="Which audio track, from 0.")]
@@ -59,6 +60,7 @@ def dub(
     to: To,
     source: From = None,
     config: ConfigName = "offline",
+    profile: ProfileName = None,
     assignments: Set = None,
     out: Out = Path("out"),
     audio_track: AudioTrack = None,
@@ -67,7 +69,7 @@ def dub(
 ) -> None:
     """Dub videos or audio files into other languages."""
     logs.set_up(logging.getLevelNamesMapping()[log_level.upper()])
-    settings = load_config(config, assignments or ())
+    settings = load_config(config, assignments or (), profile)
     targets = tuple(dict.fromkeys(languages.normalise(tag.strip()) for tag in to.split(",")))
     source = None if source is None else languages.normalise(source)
     for target in targets:
@@ -102,9 +104,9 @@ def demo(
 
 
 @config_app.command("show")
-def show_config(config: ConfigName = "offline", assignments: Set = None) -> None:
+def show_config(config: ConfigName = "offline", profile: ProfileName = None, assignments: Set = None) -> None:
     """Print the resolved configuration as YAML."""
-    typer.echo(dump_yaml(load_config(config, assignments or ())), nl=False)
+    typer.echo(dump_yaml(load_config(config, assignments or (), profile)), nl=False)
 
 
 def _check_outputs(jobs: Sequence[Job]) -> None:

