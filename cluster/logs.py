@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
+from types import MappingProxyType
 
-_job: ContextVar[str] = ContextVar("job", default="-")
+FIELDS = ("job", "stage", "replica")
+_context: ContextVar[Mapping[str, str]] = ContextVar("log_context", default=MappingProxyType({}))
 
-FORMAT = "%(asctime)s %(levelname)s %(name)s job=%(job)s %(message)s"
+FORMAT = "%(asctime)s %(levelname)s %(name)s job=%(job)s stage=%(stage)s replica=%(replica)s %(message)s"
 
 
 class _AddContext(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        record.job = _job.get()
+        context = _context.get()
+        for field in FIELDS:
+            setattr(record, field, context.get(field, "-"))
         return True
 
 
@@ -29,10 +33,17 @@ def set_up(level: int) -> None:
 
 
 @contextmanager
-def job_context(job: str) -> Iterator[None]:
-    """Records logged inside, in this task and those it starts, carry the job."""
-    token = _job.set(job)
+def log_context(**fields: str) -> Iterator[None]:
+    """Records logged inside, in this task and those it starts, carry these of ``FIELDS``."""
+    token = _context.set({**_context.get(), **fields})
     try:
         yield
     finally:
-        _job.reset(token)
+        _context.reset(token)
+
+
+def new_context(**fields: str) -> Context:
+    """A context of no job, for a task that outlives them all; its records carry these of ``FIELDS``."""
+    context = Context()
+    context.run(_context.set, fields)
+    return context

@@ -15,7 +15,7 @@ from actors.types import ASR_HZ, Unit
 from cluster import outputs
 from cluster.config import Config
 from cluster.decoding import Damage, decode_audio
-from cluster.logs import job_context
+from cluster.logs import log_context
 from cluster.manifest import Manifest
 from cluster.media import probe
 from cluster.mixdown import Mixdown, mix_down
@@ -49,7 +49,7 @@ async def dub(job: Job, config: Config, pools: Pools, progress: Progress) -> Man
     Raises MediaError, ConfigError, EngineLoadError, alone or in an exception group; a bad item
     only flags its utterance.
     """
-    with job_context(job.source.name), outputs.scratch_folder(job.out) as folder:
+    with log_context(job=job.source.name), outputs.scratch_folder(job.out) as folder:
         info = await asyncio.to_thread(probe, job.source, config.media)
         track = await asyncio.to_thread(choose_audio_track, info, job.audio_track, config.media)
         progress.begin(info.duration_s)

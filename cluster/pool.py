@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import bisect
 import contextlib
-import contextvars
 import functools
 import itertools
 import logging
@@ -23,6 +22,7 @@ from actors.engine import make_engine
 from actors.errors import EngineError, EngineLoadError, ItemError, ReplicaLostError
 from actors.types import ItemFailure, Task
 from cluster.config import PoolConfig, StageConfig
+from cluster.logs import log_context, new_context
 from cluster.replicas import Replica, ReplicaDiedError
 from cluster.scheduling import AfterLoss, Assignment, QueuedItem, ReplicaLoad, after_loss, dispatch
 
@@ -99,7 +99,7 @@ class Pool:
         self._closed = None
         self._start(self._dispatch(), f"{self.name} dispatch")
         for id in range(self._config.replicas):
-            self._start(self._supervise(id), f"{self.name}#{id}")
+            self._start(self._supervise(id), f"{self.name}#{id}", replica=str(id))
         return self
 
     async def __aexit__(
@@ -261,7 +261,8 @@ class Pool:
         self._serving.pop(serving.id, None)
         self._num_lost += 1
         entries = [entry for batch in serving.batches.values() for entry in batch if not entry.outcome.done()]
-        log.warning("replica lost pool=%s replica=%d items=%d error=%s", self.name, serving.id, len(entries), error)
+        with log_context(stage=self.name, replica=str(serving.id)):
+            log.warning("replica lost items=%d error=%s", len(entries), error)
         for entry in entries:
             self._after_loss(entry, error)
 
@@ -279,7 +280,7 @@ class Pool:
             self._enqueue(entry)
 
     def _after_load_failure(self, id: int, num_failures: int, error: Exception) -> None:
-        log.warning("replica did not load pool=%s replica=%d failures=%d error=%r", self.name, id, num_failures, error)
+        log.warning("replica did not load failures=%d error=%r", num_failures, error)
         # A missing package or file stays missing; an engine that has loaded before deserves more tries.
         needs_help = isinstance(error, EngineLoadError) and not self._has_loaded
         if needs_help or num_failures >= self._config.max_load_failures:
@@ -297,16 +298,18 @@ class Pool:
 
     # --- the end
 
-    def _start(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+    def _start(self, coroutine: Coroutine[Any, Any, None], name: str, replica: str = "-") -> None:
         """Run for the pool's life, in the context of no job."""
-        task = asyncio.get_running_loop().create_task(coroutine, name=name, context=contextvars.Context())
+        context = new_context(stage=self.name, replica=replica)
+        task = asyncio.get_running_loop().create_task(coroutine, name=name, context=context)
         task.add_done_callback(self._check)
         self._tasks.append(task)
 
     def _check(self, task: asyncio.Task[None]) -> None:
         """Should a task of the pool itself fail, no caller may wait in vain."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("pool failed pool=%s", self.name, exc_info=error)
+            with log_context(stage=self.name):
+                log.error("pool failed", exc_info=error)
             self._close(_caused(EngineError(f"{self.name} failed: {type(error).__name__}: {error}"), error))
 
     def _close(self, reason: EngineError) -> None:

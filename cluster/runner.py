@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from actors.errors import DubbingError
 from cluster.config import Config
+from cluster.logs import log_context
 from cluster.manifest import Manifest
 from cluster.pipeline import Job, dub
 from cluster.pools import Pools
@@ -52,7 +53,8 @@ async def _attempt(job: Job, config: Config, pools: Pools, progress: Progress) -
     except Exception as error:
         reason = _reason(error)
         if not isinstance(reason, DubbingError):
-            log.exception("video failed job=%s", job.source.name)
+            with log_context(job=job.source.name):
+                log.exception("video failed")
         return Outcome(job=job, manifest=None, error=_describe(reason))
     return Outcome(job=job, manifest=manifest, error=None)
 

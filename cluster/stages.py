@@ -38,6 +38,7 @@ from cluster.alignment import split_translation
 from cluster.config import Config
 from cluster.fitting import Fit, PlannedLength, Rung, fit
 from cluster.grouping import Grouper, segments_of
+from cluster.logs import log_context
 from cluster.loudness import SpeechLoudness
 from cluster.manifest import Flag, flags_of
 from cluster.pool import Pool
@@ -167,7 +168,10 @@ class Listener:
             transcript: Transcript = await self._pool.submit(request, order=self._progress.due_s(window.start_s))
         except (ItemError, ReplicaLostError) as error:
             self.num_failed += 1
-            log.warning("window not transcribed index=%d start_s=%.2f error=%s", window.index, window.start_s, error)
+            with log_context(stage=self._pool.name):
+                log.warning(
+                    "window not transcribed index=%d start_s=%.2f error=%s", window.index, window.start_s, error
+                )
             return Transcript(language=self.language or "und", language_probability=0.0, segments=())
         return transcript
 

@@ -51,6 +51,8 @@ HZ = 24_000
 class FakePool:
     """Answers like a pool, by a function; an ItemError it returns is raised."""
 
+    name = "fake/engine"
+
     def __init__(self, answer: Callable[[Any], Any]) -> None:
         self._answer = answer
         self.requests: list[Any] = []
