@@ -1,53 +1,63 @@
+"""In a process of its own: pytest has handlers on the root logger too."""
+
 from __future__ import annotations
 
-import asyncio
-import logging
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 
-import pytest
+ROOT = Path(__file__).parents[2]
 
+PREAMBLE = """
+import asyncio, logging
 from cluster import logs
+logs.set_up(logging.INFO)
+log = logging.getLogger("cluster.test")
+"""
 
 
-@pytest.fixture
-def lines(capsys: pytest.CaptureFixture[str]):
-    """What has been logged, after a set-up of its own."""
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
-    root.handlers[:] = []  # pytest's own would be closed
-    logs.set_up(logging.INFO)
-    yield lambda: capsys.readouterr().err.strip().splitlines()
-    root.handlers[:] = before
-    root.setLevel(level)
+def lines(code: str) -> list[str]:
+    command = [sys.executable, "-c", PREAMBLE + textwrap.dedent(code)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr.strip().splitlines()
 
 
-def test_every_record_says_what_it_is_about(lines):
-    log = logging.getLogger("cluster.test")
-    log.info("before")
-    with logs.log_context(job="talk.mp4"), logs.log_context(stage="speech/kokoro", replica="1"):
-        log.info("inside n=%d", 3)
-    log.info("after")
-    before, inside, after = lines()
+def test_every_record_says_what_it_is_about() -> None:
+    before, inside, after = lines(
+        """
+        log.info("before")
+        with logs.log_context(job="talk.mp4"), logs.log_context(stage="speech/kokoro", replica="1"):
+            log.info("inside n=%d", 3)
+        log.info("after")
+        """
+    )
     assert inside.endswith("job=talk.mp4 stage=speech/kokoro replica=1 inside n=3")
     assert "job=- stage=- replica=-" in before
     assert "job=- stage=- replica=-" in after
 
 
-def test_libraries_are_heard_from_warning_up(lines):
-    logging.getLogger("some.library").info("chatter")
-    logging.getLogger("some.library").warning("trouble")
-    [line] = lines()
+def test_libraries_are_heard_from_warning_up() -> None:
+    [line] = lines(
+        """
+        logging.getLogger("some.library").info("chatter")
+        logging.getLogger("some.library").warning("trouble")
+        """
+    )
     assert line.endswith("trouble")
 
 
-def test_a_context_of_its_own_forgets_the_job(lines):
-    async def record() -> None:
-        logging.getLogger("cluster.test").info("served")
+def test_a_context_of_its_own_forgets_the_job() -> None:
+    [line] = lines(
+        """
+        async def record():
+            log.info("served")
 
-    async def main() -> None:
-        with logs.log_context(job="talk.mp4"):
-            context = logs.new_context(stage="speech/kokoro")
-            await asyncio.get_running_loop().create_task(record(), context=context)
+        async def main():
+            with logs.log_context(job="talk.mp4"):
+                context = logs.new_context(stage="speech/kokoro")
+                await asyncio.get_running_loop().create_task(record(), context=context)
 
-    asyncio.run(main())
-    [line] = lines()
+        asyncio.run(main())
+        """
+    )
     assert "job=- stage=speech/kokoro" in line
