@@ -243,16 +243,18 @@ def _spoken(engine: Engine[Any, Any], sentences: Sequence[str]) -> list[Clip]:
 
 def _plans(engine: Engine[Any, Any], sentences: Sequence[str]) -> list[Plan]:
     plans = engine.run([PlanRequest(text=sentence, language="en") for sentence in sentences])
-    if not all(isinstance(plan, Plan) for plan in plans):
+    good = [plan for plan in plans if isinstance(plan, Plan)]
+    if len(good) < len(plans):
         sys.exit(f"planning failed: {plans}")
-    return plans
+    return good
 
 
 def _clips(engine: Engine[Any, Any], plans: Sequence[Plan]) -> list[Clip]:
     clips = engine.run([SynthesiseRequest(plan=plan, duration_s=plan.natural_s) for plan in plans])
-    if not all(isinstance(clip, Clip) for clip in clips):
+    good = [clip for clip in clips if isinstance(clip, Clip)]
+    if len(good) < len(clips):
         sys.exit(f"speaking failed: {clips}")
-    return clips
+    return good
 
 
 def _provenance() -> dict[str, Any]:
