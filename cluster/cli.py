@@ -21,7 +21,7 @@ from rich.console import Console
 
 from actors import languages
 from actors.errors import ConfigError, DubbingError
-from cluster import logs
+from cluster import cli_models, logs
 from cluster.config import Config, dump_yaml, load_config
 from cluster.console import make_display
 from cluster.pipeline import Job
@@ -33,6 +33,8 @@ EXIT_INPUT, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 app = typer.Typer(name="raydub", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
+app.add_typer(cli_models.app, name="models")
+app.command("doctor")(cli_models.doctor)
 
 
 class LogLevel(StrEnum):

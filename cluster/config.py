@@ -25,7 +25,6 @@ from cluster.scheduling import BatchLimits
 from cluster.subtitles import SubtitleConfig
 from cluster.windows import WindowConfig
 
-
 PROFILES = "profiles"
 """Folder of the profiles, beside the configurations."""
 

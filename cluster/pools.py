@@ -101,7 +101,7 @@ def ray_session(config: Config) -> Iterator[None]:
         return
     logging.getLogger("ray").setLevel(logging.ERROR)  # advice about defaults we have chosen
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
-    address = _cluster_address(config.ray)
+    address = cluster_address(config.ray)
     if address is None:
         # Replicas must run at the priority of any other program of this user.
         os.environ.setdefault("RAY_worker_niceness", "0")
@@ -118,8 +118,8 @@ def ray_session(config: Config) -> Iterator[None]:
         ray.shutdown()
 
 
-def _cluster_address(settings: RayConfig) -> str | None:
-    address = settings.address or os.environ.get("RAY_ADDRESS")
+def cluster_address(settings: RayConfig) -> str | None:
+    address = settings.address or os.environ.get("RAY_ADDRESS") or None
     if settings.mode == "cluster":
         return address or "auto"
     return address if settings.mode == "auto" else None

@@ -7,7 +7,9 @@ and is flagged.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
+import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -297,6 +299,9 @@ class Speaker:
                 flags = [*flags, Flag.CUT]
             request = SynthesiseRequest(plan=plan, duration_s=chosen.spoken_s)
             clip: Clip = await self._pool.submit(request, order=self._due_s(utterance))
+            if not plan.exact and chosen.rung is not Rung.CUT:
+                chosen, more_flags = self._fit_as_spoken(clip, utterance)
+                flags = [*flags_of(chosen, self._config.fitting.ordinary_rate), *more_flags]
             clip = await asyncio.to_thread(stretched, clip, chosen)
         except (ItemError, ReplicaLostError) as error:
             return _silent(utterance, (Flag.SPEECH_FAILED,), error.message)
@@ -338,6 +343,15 @@ class Speaker:
         ]
         return fit(lengths, utterance.slot, utterance.room_end_s, self._config.fitting)
 
+    def _fit_as_spoken(self, clip: Clip, utterance: Utterance) -> tuple[Fit, list[Flag]]:
+        """The fit of a line whose length is known only now; past the highest rate its end is cut off."""
+        length = PlannedLength(natural_s=clip.duration_s, shortest_s=clip.duration_s, exact=False)
+        found = fit([length], utterance.slot, utterance.room_end_s, self._config.fitting)
+        if found.rung is not Rung.CUT:
+            return found, []
+        max_rate = self._config.fitting.max_rate
+        return dataclasses.replace(found, spoken_s=found.duration_s * max_rate, rate=max_rate), [Flag.CUT]
+
     async def _cut(self, utterance: Utterance, text: str) -> tuple[Plan, str, Fit]:
         """As many of the first words as there is time for at the highest rate; at least one.
 
@@ -377,16 +391,18 @@ def _silent(utterance: Utterance, flags: tuple[Flag, ...], error: str | None) ->
 
 
 def stretched(clip: Clip, chosen: Fit) -> Clip:
-    """The clip at exactly the chosen duration. Raises ItemError if its samples are not finite."""
+    """The clip as the fit wants it: sped up by its stretch, cut off at its duration.
+
+    Raises ItemError if its samples are not finite.
+    """
     if not np.isfinite(clip.samples).all():
         raise ItemError("speech must be finite samples; the engine returned others")
-    num_samples = round(chosen.duration_s * clip.sample_hz)
-    # An exact engine is off by its rounding to frames; shift nothing for that.
-    if abs(len(clip.samples) - num_samples) <= 0.03 * clip.sample_hz and chosen.rung is not Rung.STRETCHED:
-        return clip
-    stretch = python_stretch.Signalsmith.Stretch(0)  # seeded: the same clip gives the same samples
-    stretch.preset(1, clip.sample_hz)
-    stretch.setTimeFactor(len(clip.samples) / num_samples)
-    # A copy: arrays that come through Ray are read-only, which the library refuses.
-    channels: npt.NDArray[np.float32] = np.asarray(stretch.process(np.array(clip.samples[None, :])), dtype=np.float32)
-    return Clip(samples=channels[0, :num_samples], sample_hz=clip.sample_hz)
+    samples = clip.samples
+    if chosen.stretch > 1.0:
+        stretch = python_stretch.Signalsmith.Stretch(0)  # seeded: the same clip gives the same samples
+        stretch.preset(1, clip.sample_hz)
+        stretch.setTimeFactor(chosen.stretch)
+        # A copy: arrays that come through Ray are read-only, which the library refuses.
+        channels: npt.NDArray[np.float32] = np.asarray(stretch.process(np.array(samples[None, :])), dtype=np.float32)
+        samples = channels[0]
+    return Clip(samples=samples[: math.ceil(chosen.duration_s * clip.sample_hz)], sample_hz=clip.sample_hz)

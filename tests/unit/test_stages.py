@@ -230,7 +230,7 @@ async def test_a_segment_without_words_of_its_own_is_flagged(config: Config) -> 
 # --- speaking
 
 
-def plan(text: str, natural_s: float) -> Plan:
+def plan(text: str, natural_s: float, *, exact: bool = True) -> Plan:
     return Plan(
         engine="fake",
         voice="v",
@@ -242,7 +242,7 @@ def plan(text: str, natural_s: float) -> Plan:
         natural_s=natural_s,
         shortest_s=natural_s * 0.9,
         longest_s=natural_s * 1.5,
-        exact=True,
+        exact=exact,
     )
 
 
@@ -319,13 +319,40 @@ async def test_no_room_keeps_the_original(config: Config) -> None:
     assert spoken.flags == (Flag.NO_ROOM,)
 
 
+@pytest.mark.parametrize(
+    ("spoken_s", "room_s", "rung", "duration_s", "flags"),
+    [
+        (1.0, 3.0, Rung.NATURAL, 1.0, ()),  # shorter than planned: never slowed to the plan's guess
+        (2.4, 3.0, Rung.OVERFLOW, 2.4, ()),
+        (3.2, 3.05, Rung.STRETCHED, 3.0, ()),
+        (3.9, 3.05, Rung.STRETCHED, 3.0, (Flag.FAST,)),
+        (6.0, 3.05, Rung.CUT, 3.0, (Flag.FAST, Flag.CUT)),
+    ],
+)
+async def test_an_engine_without_planned_lengths_is_fitted_as_it_spoke(
+    config: Config, spoken_s: float, room_s: float, rung: Rung, duration_s: float, flags: tuple[Flag, ...]
+) -> None:
+    def answer(request: PlanRequest | SynthesiseRequest) -> Any:
+        if isinstance(request, PlanRequest):
+            return plan(request.text, 1.4, exact=False)
+        return Clip(samples=np.zeros(round(spoken_s * HZ), np.float32), sample_hz=HZ)
+
+    spoken = await speak(config, utterance("um dois", room_s=room_s), FakePool(answer))
+    assert spoken.fit is not None
+    assert spoken.clip is not None
+    assert spoken.fit.rung is rung
+    assert spoken.clip.duration_s == pytest.approx(duration_s, abs=1e-3)
+    assert spoken.flags == flags
+    assert spoken.fit.stretch <= 1.4 + 1e-6
+
+
 @pytest.mark.parametrize("factor", [1.1, 1.25, 1.4])
 def test_stretching_is_exact_in_length_and_takes_read_only_samples(factor: float) -> None:
     samples = (0.3 * np.sin(2 * np.pi * 220 * np.arange(HZ) / HZ)).astype(np.float32)
     samples.flags.writeable = False
     fit = Fit(rung=Rung.STRETCHED, candidate=0, spoken_s=1.0, duration_s=1.0 / factor, rate=factor)
     clip = stretched(Clip(samples=samples, sample_hz=HZ), fit)
-    assert len(clip.samples) == round(HZ / factor)
+    assert len(clip.samples) == pytest.approx(HZ / factor, abs=1)
     assert float(np.sqrt(np.mean(clip.samples**2))) == pytest.approx(0.3 / np.sqrt(2), rel=0.2)
 
 
