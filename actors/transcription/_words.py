@@ -21,6 +21,8 @@ from actors.types import ASR_HZ, TranscribedSegment, Word
 FRAME_SAMPLES = 512
 """What the voice detector (Silero) judges at a time."""
 FRAME_S = FRAME_SAMPLES / ASR_HZ
+MIN_SPEECH_FRAMES = 3
+"""0.1 s, less than any word. The detector hears a frame of voice in a tone, and whisper would invent words for it."""
 MAX_EXTENSION_S = 0.3
 """How far a word may grow into speech that no word claims; more than whisper was ever seen to miss."""
 
@@ -35,6 +37,11 @@ class Phrase:
     """Of the whole decode, as are the next two."""
     no_speech_probability: float
     compression_ratio: float
+
+
+def is_spoken(speech: npt.NDArray[np.bool_]) -> bool:
+    """Whether there is a word's worth of voice; ``speech``: bool (num_frames,)."""
+    return int(np.count_nonzero(speech)) >= MIN_SPEECH_FRAMES
 
 
 def compression_ratio(text: str) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -21,7 +22,7 @@ from actors.engine import Engine as BaseEngine
 from actors.engine import EngineConfig
 from actors.errors import EngineLoadError, ItemError
 from actors.transcription._batch import BatchedWhisper, Heard, Search, Window
-from actors.transcription._words import FRAME_SAMPLES, timed, without_loops
+from actors.transcription._words import FRAME_SAMPLES, is_spoken, timed, without_loops
 from actors.types import ASR_HZ, ItemFailure, Samples, TranscribeRequest, Transcript
 from actors.weights import PinnedFile, Resource, joined_folder
 
@@ -86,7 +87,8 @@ class Engine(BaseEngine[TranscribeRequest, Transcript]):
         compute_type: device.ComputeType = "auto"
         beam_size: int = Field(default=5, ge=1, le=32)
         batched: Literal["auto", "always", "never"] = "auto"
-        """Whether windows share the model's calls. auto: on a GPU; on a CPU it gains nothing."""
+        """Whether windows share the model's calls. auto: on a GPU; on a CPU it saves a tenth at most
+        (bench/bench_transcription.py), for which the first window would wait for the others."""
         max_batch: int = Field(default=16, ge=1, le=256)
         """Windows in one call, of those in a batch; halved for good when memory runs out."""
         initial_prompt: str = ""
@@ -152,7 +154,9 @@ class Engine(BaseEngine[TranscribeRequest, Transcript]):
     def run(self, batch: Sequence[TranscribeRequest]) -> list[Transcript | ItemFailure]:
         if self._whisper is None:
             raise EngineLoadError("faster_whisper must be loaded before it runs; call load()")
-        prepared = [self._prepared(request) for request in batch]
+        # To find the voices in 16 windows takes 0.6 s of a core, for which a GPU would wait.
+        with ThreadPoolExecutor(self.config.threads) as threads:
+            prepared = list(threads.map(self._prepared, batch))
         windows = [window for window in prepared if isinstance(window, Window)]
         # Each costs the same, whatever its length: the model pads it to 30 s.
         heard = iter(self._batches.run(windows, [1.0] * len(windows), self._whisper.hear))
@@ -177,7 +181,7 @@ class Engine(BaseEngine[TranscribeRequest, Transcript]):
         except ItemError as error:
             return ItemFailure(error=error)
         speech = self._speech(request.samples)
-        if not speech.any():
+        if not is_spoken(speech):
             # The model would still answer noise with words.
             return _nothing_said(request.language)
         prompt = f"{self.config.initial_prompt} {request.prompt}"

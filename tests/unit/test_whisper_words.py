@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.transcription._words import FRAME_S, MAX_EXTENSION_S, compression_ratio, timed, without_loops
+from actors.transcription._words import FRAME_S, MAX_EXTENSION_S, Phrase, compression_ratio, timed, without_loops
+from actors.types import Word
 
 
-def segment(*words: tuple[str, float, float], ratio: float = 1.0) -> Any:
-    """What faster-whisper yields, as far as it is looked at."""
-    return SimpleNamespace(
+def phrase(*words: tuple[str, float, float], ratio: float = 1.0) -> Phrase:
+    return Phrase(
         text="".join(text for text, _, _ in words),
-        words=[SimpleNamespace(word=text, start=start, end=end, probability=0.9) for text, start, end in words],
-        avg_logprob=-0.3,
-        no_speech_prob=0.1,
+        words=tuple(Word(text=text, start_s=start_s, end_s=end_s, probability=0.9) for text, start_s, end_s in words),
+        mean_log_probability=-0.3,
+        no_speech_probability=0.1,
         compression_ratio=ratio,
     )
 
@@ -32,60 +31,58 @@ ALWAYS = speech(10.0, (0.0, 10.0))
 
 
 def test_the_first_word_waits_for_the_voice() -> None:
-    (found,) = timed([segment((" Hello", 0.0, 1.5), (" you", 1.5, 1.8))], speech(3.0, (0.96, 1.8)), 3.0)
+    (found,) = timed([phrase((" Hello", 0.0, 1.5), (" you", 1.5, 1.8))], speech(3.0, (0.96, 1.8)), 3.0)
     assert found.start_s == pytest.approx(0.96, abs=FRAME_S)
     assert found.words[1].start_s == 1.5
 
 
 def test_the_last_word_lasts_as_long_as_the_voice() -> None:
-    (found,) = timed([segment((" Hello", 0.5, 1.0))], speech(3.0, (0.48, 1.2)), 3.0)
+    (found,) = timed([phrase((" Hello", 0.5, 1.0))], speech(3.0, (0.48, 1.2)), 3.0)
     assert found.end_s == pytest.approx(1.2, abs=FRAME_S)
 
 
 def test_a_word_grows_no_further_than_its_bounds() -> None:
-    first, second = timed([segment((" one", 0.5, 1.0)), segment((" two", 1.1, 2.0))], ALWAYS, 10.0)
+    first, second = timed([phrase((" one", 0.5, 1.0)), phrase((" two", 1.1, 2.0))], ALWAYS, 10.0)
     assert first.end_s == second.start_s == 1.1
     assert second.end_s == 2.0 + MAX_EXTENSION_S
 
 
 def test_words_inside_speech_stay_where_they_are() -> None:
-    (found,) = timed([segment((" a", 1.0, 1.2), (" b", 1.2, 1.6), (" c", 1.6, 9.9))], ALWAYS, 10.0)
+    (found,) = timed([phrase((" a", 1.0, 1.2), (" b", 1.2, 1.6), (" c", 1.6, 9.9))], ALWAYS, 10.0)
     assert [(word.start_s, word.end_s) for word in found.words][:2] == [(1.0, 1.2), (1.2, 1.6)]
 
 
-def test_a_segment_in_silence_is_an_invention() -> None:
+def test_a_phrase_in_silence_is_an_invention() -> None:
     heard = speech(10.0, (0.0, 2.0))
-    found = timed([segment((" Hello", 0.0, 1.0)), segment((" Thank", 5.0, 5.5), (" you.", 5.5, 6.0))], heard, 10.0)
+    found = timed([phrase((" Hello", 0.0, 1.0)), phrase((" Thank", 5.0, 5.5), (" you.", 5.5, 6.0))], heard, 10.0)
     assert [each.text for each in found] == ["Hello"]
 
 
 def test_words_without_length_or_letters_are_no_words() -> None:
-    found = timed(
-        [segment((" Hi", 1.0, 1.4), (" there", 1.4, 1.4)), segment((" .", 2.0, 2.5)), segment()], ALWAYS, 10.0
-    )
+    found = timed([phrase((" Hi", 1.0, 1.4), (" there", 1.4, 1.4)), phrase((" .", 2.0, 2.5)), phrase()], ALWAYS, 10.0)
     assert [(each.text, [word.text for word in each.words]) for each in found] == [("Hi", [" Hi"])]
 
 
 def test_times_are_clipped_to_the_audio() -> None:
-    (found,) = timed([segment((" late", 9.5, 11.0)), segment((" later", 10.5, 11.0))], ALWAYS, 10.0)
+    (found,) = timed([phrase((" late", 9.5, 11.0)), phrase((" later", 10.5, 11.0))], ALWAYS, 10.0)
     assert (found.start_s, found.end_s) == (9.5, 10.0)
 
 
 TIMES = st.floats(-1.0, 12.0, allow_nan=False)
-SEGMENTS = st.lists(
+PHRASES = st.lists(
     st.lists(st.tuples(st.sampled_from([" a", "b", " .", " "]), TIMES, TIMES), max_size=5).map(
-        lambda words: segment(*words)
+        lambda words: phrase(*words)
     ),
     max_size=5,
 )
 
 
-@given(SEGMENTS, st.lists(st.booleans(), min_size=313, max_size=313), st.floats(0.1, 10.0))
+@given(PHRASES, st.lists(st.booleans(), min_size=313, max_size=313), st.floats(0.1, 10.0))
 def test_whatever_is_heard_words_have_length_and_follow_one_another(
-    segments: list[Any], frames: list[bool], duration_s: float
+    phrases: list[Phrase], frames: list[bool], duration_s: float
 ) -> None:
     clock_s = 0.0
-    for found in timed(segments, np.array(frames), duration_s):
+    for found in timed(phrases, np.array(frames), duration_s):
         assert found.words
         assert (found.start_s, found.end_s) == (found.words[0].start_s, found.words[-1].end_s)
         for word in found.words:
@@ -93,18 +90,18 @@ def test_whatever_is_heard_words_have_length_and_follow_one_another(
             clock_s = word.end_s
 
 
-LOOP = segment((" Thank you for watching." * 12, 0.0, 5.0), ratio=5.0)
+LOOP = phrase((" Thank you for watching." * 12, 0.0, 5.0), ratio=5.0)
 
 
 def test_a_loop_is_dropped_and_its_neighbours_kept() -> None:
-    first = segment((" We went to the beach today.", 0.0, 1.0), ratio=5.0)
-    again = segment((" we went to the beach today.", 1.0, 2.0), ratio=5.0)
-    last = segment((" It rained.", 8.0, 9.0), ratio=5.0)
+    first = phrase((" We went to the beach today.", 0.0, 1.0), ratio=5.0)
+    again = phrase((" we went to the beach today.", 1.0, 2.0), ratio=5.0)
+    last = phrase((" It rained.", 8.0, 9.0), ratio=5.0)
     assert list(without_loops([first, again, LOOP, last], 2.4)) == [first, last]
 
 
 def test_repeating_oneself_is_no_loop_in_a_decode_that_passed() -> None:
-    said = [segment((" No.", 0.0, 1.0)), segment((" No.", 1.0, 2.0))]
+    said = [phrase((" No.", 0.0, 1.0)), phrase((" No.", 1.0, 2.0))]
     assert list(without_loops(said, 2.4)) == said
 
 
