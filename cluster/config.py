@@ -78,6 +78,10 @@ class SpeechConfig(Section):
     voices: Mapping[str, str] = {}
     """Target language → voice; a language without one takes the engine's default."""
     by_language: Mapping[str, StageConfig] = {}
+    clone: bool = False
+    """Have engines that can (XTTS) speak in the voice heard in the source. Only with the speaker's consent."""
+    clone_reference_s: float = Field(default=10.0, ge=3, le=60)
+    """Seconds of the source's first speech that a clone is made of."""
     pool: PoolConfig = PoolConfig()
 
 

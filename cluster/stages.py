@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 import logging
 import math
 from collections.abc import AsyncIterator, Sequence
@@ -25,6 +26,7 @@ from actors.types import (
     Clip,
     Plan,
     PlanRequest,
+    Reference,
     Samples,
     Segment,
     Span,
@@ -66,6 +68,8 @@ class HeardUnit:
 
     unit: Unit
     source_lufs: float | None
+    reference: Reference | None = None
+    """The speaker's voice, where it is to be cloned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,7 @@ class Utterance:
     target: str
     room_end_s: float
     source_lufs: float | None
+    reference: Reference | None
     candidates: tuple[Candidate, ...]
     """Best first; none if there is nothing to say."""
     flags: tuple[Flag, ...]
@@ -184,17 +189,42 @@ async def group_units(
     """Units in order, each as soon as its sentence has ended."""
     grouper = Grouper(config.grouping, media_end_s)
     loudness = SpeechLoudness(ASR_HZ)
+    voice = ReferenceVoice(config.speech.clone_reference_s) if config.speech.clone else None
     async with closing(heard):
         async for window, transcript in heard:
             for span in window.speech:
                 loudness.feed(_samples_of(window, span))
+                if voice is not None:
+                    voice.hear(_samples_of(window, span))
             segments = segments_of(window, transcript, SPEAKER, config.grouping)
             starts: list[float | None] = [*(segment.start_s for segment in segments[1:]), window.next_speech_s]
             for segment, next_start_s in zip(segments, starts, strict=False):
                 for unit in grouper.push(segment, next_start_s):
-                    yield HeardUnit(unit=unit, source_lufs=loudness.lufs())
+                    yield HeardUnit(unit=unit, source_lufs=loudness.lufs(), reference=voice and voice.reference())
     for unit in grouper.flush():
-        yield HeardUnit(unit=unit, source_lufs=loudness.lufs())
+        yield HeardUnit(unit=unit, source_lufs=loudness.lufs(), reference=voice and voice.reference())
+
+
+class ReferenceVoice:
+    """A speaker's first seconds of speech, to clone the voice from; fixed once they are long enough."""
+
+    def __init__(self, wanted_s: float) -> None:
+        self._wanted_samples = round(wanted_s * ASR_HZ)
+        self._heard = np.zeros(0, np.float32)
+        self._reference: Reference | None = None
+
+    def hear(self, samples: Samples) -> None:
+        missing = self._wanted_samples - len(self._heard)
+        if missing > 0:
+            self._heard = np.concatenate((self._heard, samples[:missing]))
+            self._reference = None
+
+    def reference(self) -> Reference | None:
+        """None until anything was heard."""
+        if self._reference is None and len(self._heard):
+            key = hashlib.sha256(self._heard.tobytes()).hexdigest()
+            self._reference = Reference(samples=self._heard, sample_hz=ASR_HZ, key=key)
+        return self._reference
 
 
 def _samples_of(window: Window, span: Span) -> Samples:
@@ -256,6 +286,7 @@ class Translator:
                     target=self._target,
                     room_end_s=room_end_s,
                     source_lufs=heard.source_lufs,
+                    reference=heard.reference,
                     candidates=tuple(texts),
                     flags=() if texts else (flag,),
                     error=error,
@@ -333,7 +364,7 @@ class Speaker:
         return self._progress.due_s(utterance.segment.start_s)
 
     async def _plan(self, utterance: Utterance, text: str) -> Plan:
-        request = PlanRequest(text=text, language=utterance.target, voice=self._voice)
+        request = PlanRequest(text=text, language=utterance.target, voice=self._voice, reference=utterance.reference)
         plan: Plan = await self._pool.submit(request, order=self._due_s(utterance))
         return plan
 

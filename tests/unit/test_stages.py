@@ -16,6 +16,7 @@ from actors.types import (
     Clip,
     Plan,
     PlanRequest,
+    Reference,
     Segment,
     Span,
     SynthesiseRequest,
@@ -171,6 +172,29 @@ async def test_units_leave_with_the_loudness_heard_so_far(config: Config) -> Non
     assert units[1].unit.room_end_s == 20.0
 
 
+@pytest.mark.parametrize("clone", [True, False])
+async def test_a_voice_to_clone_goes_with_every_unit_if_asked_for(config: Config, clone: bool) -> None:
+    async def heard() -> Any:
+        for index in range(4):
+            yield window(index, is_last=index == 3), transcript("One two.", "en", 1.0)
+
+    config = load_config("offline", [f"speech.clone={str(clone).lower()}", "speech.clone_reference_s=3"])
+    references = [unit.reference async for unit in group_units(heard(), config, 40.0)]
+    if not clone:
+        assert references == [None] * 4
+        return
+    # A second of speech in each window: the reference grows to three seconds, then stays.
+    assert [reference and len(reference.samples) / ASR_HZ for reference in references] == [1, 2, 3, 3]
+    assert references[3] is references[2]
+
+
+async def test_the_reference_reaches_the_engine(config: Config) -> None:
+    reference = Reference(samples=np.zeros(ASR_HZ, np.float32), sample_hz=ASR_HZ, key="k")
+    pool = speaking_pool()
+    await speak(config, utterance("um dois", room_s=3.0, reference=reference), pool)
+    assert pool.requests[0].reference is reference
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [("banana", "Banana."), ("It is.", "It is."), ("why?", "Why?"), ("", ""), ("and so,", "And so,"), ("何", "何.")],
@@ -259,7 +283,7 @@ def speaking_pool(seconds_per_word: float = 0.4) -> FakePool:
     return FakePool(answer)
 
 
-def utterance(*texts: str, room_s: float) -> Utterance:
+def utterance(*texts: str, room_s: float, reference: Reference | None = None) -> Utterance:
     return Utterance(
         id="pt:u0",
         unit_id="u0",
@@ -267,6 +291,7 @@ def utterance(*texts: str, room_s: float) -> Utterance:
         target="pt",
         room_end_s=room_s,
         source_lufs=-20.0,
+        reference=reference,
         candidates=tuple(Candidate(text=text, score=None) for text in texts),
         flags=(),
         error=None,
