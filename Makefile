@@ -4,7 +4,7 @@ BASE := .venv
 FULL := .venv-full
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint requirements.lock
 
-.PHONY: demo test lint bench serve lock clean
+.PHONY: demo test lint bench lock clean
 
 demo: $(BASE)/installed
 	$(BASE)/bin/raydub demo --out out
@@ -21,9 +21,6 @@ lint: $(FULL)/installed
 # Each script prints its figures; with --json the last line is one JSON object.
 bench: $(FULL)/installed
 	for script in bench/bench_*.py; do echo "== $$script"; $(FULL)/bin/python $$script || exit 1; done
-
-serve: $(BASE)/installed
-	$(BASE)/bin/raydub serve
 
 $(BASE)/installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(BASE)
