@@ -166,12 +166,30 @@ class Translation:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedRequest:
     text: str
+    with_tokens: bool = False
+    """Also give the vectors of its tokens; an engine that has none fails the item."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TokenVectors:
+    """A text read once, of which any span may be pooled: the L2-normalised mean of its tokens' vectors.
+
+    A cumulative sum of ``vectors`` pools each of many spans in O(dim).
+    """
+
+    spans: npt.NDArray[np.int64]
+    """int64 (num_tokens, 2): half-open ranges of characters of the text, none empty, in order, not overlapping.
+    White space may lie between them; what the engine did not read, past its longest text, has none."""
+    vectors: npt.NDArray[np.float32]
+    """float32 (num_tokens, dim), not normalised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Embedding:
     vector: npt.NDArray[np.float32]
     """float32 (dim,), L2-normalised."""
+    tokens: TokenVectors | None = None
+    """Where asked for by ``with_tokens``; the engine says how they relate to ``vector``."""
 
 
 # --- speech

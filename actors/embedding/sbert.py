@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from actors import hub, languages
@@ -14,10 +15,12 @@ from actors.device import Dtype, HalvingBatch, release_memory, torch_device, tor
 from actors.engine import Engine as BaseEngine
 from actors.engine import EngineConfig
 from actors.errors import ConfigError, EngineLoadError, ItemError
-from actors.types import Embedding, EmbedRequest, ItemFailure
+from actors.types import Embedding, EmbedRequest, ItemFailure, TokenVectors
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense
 
 CHARACTERS_PER_TOKEN = 4.0
 MAX_CHARACTERS = 10_000
@@ -53,6 +56,12 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
 
     A vector depends on its batch by rounding only: at most 1e-5 in any component as float32.
     LaBSE takes 1.9 GB as float32, 1 GB in half precision; MiniLM-L12 a quarter of that.
+
+    Tokens, at most 512 a text in these models, are pieces of words as the model reads them in context.
+    Where a model's vector is the mean over its tokens (MiniLM, mpnet; also if linear layers follow, as in
+    sentence-t5), the special tokens' part in it is shared out evenly, so that all tokens pooled are
+    ``vector`` itself. Elsewhere tokens are the transformer's own outputs, without the special ones: LaBSE's
+    vector is its first token's, through a tanh. Compare spans of such a model with spans, not with ``vector``.
     """
 
     class Config(EngineConfig):
@@ -81,6 +90,8 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
     }
     config: Config
     _model: SentenceTransformer | None = None
+    _projection: list[Dense] | None = None
+    """What turns the mean over tokens into the vector; None if the vector is no such mean."""
 
     def supports(self, *languages: str) -> bool:
         return len(languages) == 1 and self._is_supported(languages[0])
@@ -110,16 +121,16 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
             model_kwargs={"dtype": torch_dtype(self.config.dtype, device)},
         )
         self._model = model.eval()
+        self._projection = _projection(model)
         self._batches = HalvingBatch(self.config.max_batch_tokens)
-        self._embed(["ready"])
+        self._embed([EmbedRequest(text="ready")])
 
     def run(self, batch: Sequence[EmbedRequest]) -> list[Embedding | ItemFailure]:
         if self._model is None:
             raise EngineLoadError("sbert must be loaded before it runs; call load()")
         failures = [_failure(request.text) for request in batch]
         requests = [request for request, failure in zip(batch, failures, strict=True) if failure is None]
-        texts = [request.text for request in requests]
-        outcomes = iter(self._batches.run(texts, [self.cost(request) for request in requests], self._embed))
+        outcomes = iter(self._batches.run(requests, [self.cost(request) for request in requests], self._embed))
         return [failure or next(outcomes) for failure in failures]
 
     def cost(self, request: EmbedRequest) -> float:
@@ -128,17 +139,43 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
         return max(1.0, wide + (len(request.text) - wide) / CHARACTERS_PER_TOKEN)
 
     def close(self) -> None:
-        self._model = None
+        self._model = self._projection = None
         release_memory()
 
-    def _embed(self, texts: list[str]) -> list[Embedding]:
+    def _embed(self, requests: list[EmbedRequest]) -> list[Embedding | ItemFailure]:
         """One padded batch; the texts are of like length."""
+        import torch
+
         assert self._model is not None
-        vectors = self._model.encode(texts, batch_size=len(texts), show_progress_bar=False, convert_to_tensor=True)
+        texts = [request.text for request in requests]
+        # None: the token vectors too, which the model has computed anyway.
+        features = self._model.encode(texts, batch_size=len(texts), show_progress_bar=False, output_value=None)
         # In full precision, so that half precision costs the length no digit.
-        rows = vectors.float().cpu().numpy()
+        rows = _to_numpy(torch.stack([item["sentence_embedding"] for item in features]))
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        return [Embedding(vector=row) for row in (rows / np.maximum(lengths, 1e-12)).astype(np.float32)]
+        vectors = (rows / np.maximum(lengths, 1e-12)).astype(np.float32)
+        outcomes: list[Embedding | ItemFailure] = []
+        for request, item, vector in zip(requests, features, vectors, strict=True):
+            tokens = self._tokens(request.text, item) if request.with_tokens else None
+            outcomes.append(tokens if isinstance(tokens, ItemFailure) else Embedding(vector=vector, tokens=tokens))
+        return outcomes
+
+    def _tokens(self, text: str, features: Mapping[str, torch.Tensor]) -> TokenVectors | ItemFailure:
+        import torch
+
+        assert self._model is not None
+        tokenizer = self._model.tokenizer
+        if not getattr(tokenizer, "is_fast", False) or "token_embeddings" not in features:
+            return _no_tokens("has no transformer with a fast tokenizer")
+        offsets = tokenizer(text, truncation="longest_first", return_offsets_mapping=True)["offset_mapping"]
+        with torch.inference_mode():
+            outputs = features["token_embeddings"][features["attention_mask"].bool()]
+            for dense in self._projection or ():
+                outputs = dense.linear(outputs)
+        if len(offsets) != len(outputs):
+            return _no_tokens("reads more than the text: a prompt or a chat template")
+        spans = np.array(offsets, dtype=np.int64).reshape(-1, 2)
+        return _token_vectors(spans, _to_numpy(outputs), is_mean=self._projection is not None)
 
     def _is_supported(self, language: str) -> bool:
         try:
@@ -153,6 +190,54 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
             return self.config.languages
         model = self.config.model.partition("@")[0]
         return LANGUAGES.get(WHEELS.get(model, model.rstrip("/").rpartition("/")[2]))
+
+
+def _projection(model: SentenceTransformer) -> list[Dense] | None:
+    from sentence_transformers.base.modules import Dense, Normalize
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    pooling, layers = list(model)[1:2], list(model)[2:]
+    if not pooling or not isinstance(pooling[0], Pooling) or pooling[0].pooling_mode != "mean":
+        return None
+    if layers and isinstance(layers[-1], Normalize):
+        del layers[-1]
+    dense = [layer for layer in layers if isinstance(layer, Dense) and _is_linear(layer)]
+    return dense if len(dense) == len(layers) else None
+
+
+def _is_linear(layer: Dense) -> bool:
+    import torch
+
+    has_own_ends = layer.module_input_name == layer.module_output_name == "sentence_embedding"
+    return has_own_ends and isinstance(layer.activation_function, torch.nn.Identity) and not layer.use_residual
+
+
+def _token_vectors(spans: npt.NDArray[np.int64], outputs: npt.NDArray[np.float32], *, is_mean: bool) -> TokenVectors:
+    """Of the model's outputs (num_outputs, dim) and their spans (num_outputs, 2), empty for special tokens.
+
+    Tokens that share a character (the bytes of an emoji, a lone word mark before an ideograph) become one,
+    of their summed vector: a mean over spans then still weighs what they say by their number.
+    """
+    has_text = spans[:, 0] < spans[:, 1]
+    if not is_mean:
+        spans, outputs, has_text = spans[has_text], outputs[has_text], has_text[has_text]
+    starts, ends = spans[has_text, 0], np.maximum.accumulate(spans[has_text, 1])
+    firsts = np.flatnonzero(np.append(-1, ends)[:-1] <= starts)
+    lasts = np.append(firsts, len(starts))[1:] - 1
+    sums = np.add.reduceat(outputs[has_text], firsts, axis=0)
+    # The mean over the rows is then that over the outputs, exactly.
+    vectors = (sums * len(firsts) + outputs[~has_text].sum(axis=0)) / max(1, len(outputs))
+    merged = np.stack([starts[firsts], ends[lasts]], axis=1)
+    return TokenVectors(spans=merged, vectors=vectors.astype(np.float32, copy=False))
+
+
+def _to_numpy(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
+    array: npt.NDArray[np.float32] = tensor.float().cpu().numpy()
+    return array
+
+
+def _no_tokens(reason: str) -> ItemFailure:
+    return ItemFailure(error=ItemError(f"a model must give one vector per token; this one {reason}: omit with_tokens"))
 
 
 def _failure(text: str) -> ItemFailure | None:

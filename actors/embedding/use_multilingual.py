@@ -34,7 +34,8 @@ WEIGHTS = {
 class Engine(BaseEngine[EmbedRequest, Embedding]):
     """float32 (512,), L2-normalised by the model; ``cost`` is about one per token.
 
-    A vector depends on its batch by rounding only: at most 1e-5 in any component.
+    A vector depends on its batch by rounding only: at most 1e-5 in any component. There are no vectors of
+    tokens: what follows the model's sum over tokens is not linear, so no mean of theirs is its vector.
     """
 
     packages: ClassVar[Mapping[str, str]] = {
@@ -62,7 +63,7 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
     def run(self, batch: Sequence[EmbedRequest]) -> list[Embedding | ItemFailure]:
         if self._model is None:
             raise EngineLoadError("use_multilingual must be loaded before it runs; call load()")
-        failures = [_failure(request.text) for request in batch]
+        failures = [_failure(request) for request in batch]
         texts = [request.text for request, failure in zip(batch, failures, strict=True) if failure is None]
         vectors = iter(self._model.encode(texts))
         return [failure or Embedding(vector=next(vectors)) for failure in failures]
@@ -78,12 +79,14 @@ def _is_supported(language: str) -> bool:
     return languages.best_match(language, LANGUAGES) is not None
 
 
-def _failure(text: str) -> ItemFailure | None:
-    problem = None
+def _failure(request: EmbedRequest) -> ItemFailure | None:
+    text, problem = request.text, None
     if not text.strip():
         problem = "hold more than whitespace; found none; leave the item out"
     elif len(text) > MAX_CHARACTERS:
         problem = f"have at most {MAX_CHARACTERS} characters; found {len(text)}; embed its sentences"
     elif any("\ud800" <= character <= "\udfff" for character in text):
         problem = "be valid Unicode; found a lone surrogate; decode it again"
+    elif request.with_tokens:
+        problem = "be asked for without with_tokens; use_multilingual has no vectors of tokens; sbert has"
     return ItemFailure(error=ItemError(f"text to embed must {problem}")) if problem else None

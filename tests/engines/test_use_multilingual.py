@@ -8,8 +8,9 @@ import pytest
 
 from actors.embedding.use_multilingual import LANGUAGES, MAX_CHARACTERS
 from actors.engine import make_engine
+from actors.errors import ItemError
 from actors.host import EngineHost
-from actors.types import EmbedRequest, ItemFailure
+from actors.types import Embedding, EmbedRequest, ItemFailure
 
 PAIRS = [
     ("The cat sat on the mat.", "O gato sentou no tapete."),
@@ -45,6 +46,16 @@ def test_the_longest_text_is_embedded_and_one_longer_refused(host: EngineHost) -
     longest, longer = host.run([EmbedRequest(text=text) for text in texts]).results
     assert np.isfinite(longest.vector).all()
     assert isinstance(longer, ItemFailure)
+
+
+def test_who_asks_for_tokens_is_told_that_there_are_none(host: EngineHost) -> None:
+    requests = [EmbedRequest(text="hello", with_tokens=True), EmbedRequest(text="hello")]
+    failure, embedding = host.run(requests).results
+    assert isinstance(failure, ItemFailure)
+    assert type(failure.error) is ItemError
+    assert "with_tokens" in failure.error.message
+    assert isinstance(embedding, Embedding)
+    assert embedding.tokens is None
 
 
 def test_16_languages_and_their_regions() -> None:
