@@ -7,6 +7,7 @@ Exit status: 0 all well; 1 some input failed, the others are done; 2 wrong usage
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import signal
@@ -79,7 +80,7 @@ def dub(
             raise ConfigError(f"--to must differ from --from; found {target} and {source}")
     check_languages(settings, source, targets)
     jobs = [
-        Job(source=path, targets=targets, source_language=source, audio_track=audio_track, out=out / path.stem)
+        Job(source=path, targets=targets, source_language=source, audio_track=audio_track, out=out / _folder_name(path))
         for path in inputs
     ]
     _check_outputs(jobs)
@@ -111,14 +112,24 @@ def show_config(config: ConfigName = "offline", profile: ProfileName = None, ass
     typer.echo(dump_yaml(load_config(config, assignments or (), profile)), nl=False)
 
 
+def _folder_name(path: Path) -> str:
+    """The name without its suffix; whole if only dots are left, which name other folders."""
+    return path.stem if path.stem.strip(".") else path.name
+
+
 def _check_outputs(jobs: Sequence[Job]) -> None:
-    by_folder: dict[Path, Path] = {}
+    by_folder: dict[Path, Job] = {}
     for job in jobs:
-        other = by_folder.setdefault(job.out, job.source)
-        if other != job.source or sum(each.out == job.out for each in jobs) > 1:
+        other = by_folder.setdefault(job.out, job)
+        if other is not job:
             raise ConfigError(
-                f"inputs must differ in name, each gets a folder of its own; {other} and {job.source} "
+                f"inputs must differ in name, each gets a folder of its own; {other.source} and {job.source} "
                 f"would both write {job.out}; dub them with different --out"
+            )
+        if job.source.resolve().parent == job.out.resolve():
+            raise ConfigError(
+                f"an input must not lie in the folder of its results, which may replace it; {job.source} is in "
+                f"{job.out}; choose another --out"
             )
 
 
@@ -160,6 +171,10 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
 
 def main() -> None:
     """Entry point: errors raydub raises on purpose become one line and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # File names may hold bytes that are no text; to print one must not end the run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except DubbingError as error:

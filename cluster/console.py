@@ -38,7 +38,9 @@ class Display(ABC):
         """One line for a video that is done or failed."""
         name = outcome.job.source.name
         if outcome.manifest is None:
-            self._console.print(f"{name}: failed: {outcome.error}", style="red", markup=False, highlight=False)
+            self._console.print(
+                f"{name}: failed: {outcome.error}", style="red", markup=False, highlight=False, soft_wrap=True
+            )
             return
         manifest = outcome.manifest
         utterances = [utterance for dub in manifest.dubs for utterance in dub.utterances]
@@ -54,7 +56,7 @@ class Display(ABC):
         ]
         if first_s is not None:
             parts.append(f"first utterance after {first_s:.1f} s")
-        self._console.print(", ".join(parts), markup=False, highlight=False)
+        self._console.print(", ".join(parts), markup=False, highlight=False, soft_wrap=True)
         self._console.print(f"  {outcome.job.out}", markup=False, highlight=False, soft_wrap=True)
 
 

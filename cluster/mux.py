@@ -157,7 +157,7 @@ def mux(
     for dub in dubs:
         if dub.audio.suffix != DUB_SUFFIXES[muxer]:
             raise ConfigError(f"dub audio for {out.name} must be {DUB_SUFFIXES[muxer]}, found {dub.audio.name}")
-    aside = out.with_name(f".{out.name}.{uuid.uuid4().hex}.partial")
+    aside = out.with_name(f".{uuid.uuid4().hex}.partial")  # not longer than names can be, as out's with more would be
     try:
         dropped = _mux_aside(info, dubs, aside, muxer, source, config)
         aside.replace(out)

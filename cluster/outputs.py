@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,15 +19,13 @@ def scratch_folder(out: Path) -> Iterator[Path]:
 
     Raises MediaError if ``out`` cannot be written.
     """
-    try:
+    # Its name is short: that of ``out`` may be as long as names can be.
+    scratch = out.parent / f".raydub-{uuid.uuid4().hex}"
+    with _writable(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.exists() and not out.is_dir():
             raise NotADirectoryError(f"{out} is a file")
-        scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    except OSError as error:
-        raise MediaError(
-            f"the output folder must be writable, {out}: {error.strerror or error}; choose another with --out"
-        ) from error
+        scratch.mkdir()
     try:
         yield scratch
     finally:
@@ -38,9 +35,13 @@ def scratch_folder(out: Path) -> Iterator[Path]:
 def publish(scratch: Path, out: Path) -> None:
     """Move every file of ``scratch`` to ``out``, the manifest last: where it stands, all the others do.
 
-    Files of the same name are replaced; others in ``out`` are left alone.
+    Files of the same name are replaced; others in ``out`` are left alone. Raises MediaError if that cannot be done.
     """
-    scratch.chmod(0o777 & ~_umask())  # mkdtemp's folder is for its owner only
+    with _writable(out):
+        _publish(scratch, out)
+
+
+def _publish(scratch: Path, out: Path) -> None:
     if not out.exists():
         try:
             scratch.rename(out)
@@ -52,7 +53,11 @@ def publish(scratch: Path, out: Path) -> None:
         file.replace(out / file.name)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextmanager
+def _writable(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MediaError(
+            f"the output folder must be writable, {out}: {error.strerror or error}; choose another with --out"
+        ) from error

@@ -7,6 +7,7 @@ while later speech is still being transcribed. One analysis serves all target la
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from cluster.pools import Pools, speech_stage
 from cluster.progress import Progress
 from cluster.results import Heard, write_results
 from cluster.stages import HeardUnit, Listener, Speaker, Translator, group_units
-from cluster.streams import closing, flatten, from_thread, ordered_map, tee
+from cluster.streams import closing, flatten, from_thread, in_own_thread, ordered_map, tee
 from cluster.tracks import choose_audio_track
 from cluster.windows import cut_windows
 
@@ -82,7 +83,7 @@ async def dub(job: Job, config: Config, pools: Pools, progress: Progress) -> Man
                 )
                 tracks.append(languages.create_task(mixing))
 
-        return await asyncio.to_thread(
+        write = functools.partial(
             write_results,
             folder,
             job.out,
@@ -100,6 +101,15 @@ async def dub(job: Job, config: Config, pools: Pools, progress: Progress) -> Man
             progress=progress,
             pools=pools.stats(),
         )
+        return await _to_the_end(in_own_thread(write, "write results"))
+
+
+async def _to_the_end(work: asyncio.Future[Manifest]) -> Manifest:
+    """Wait even when cancelled: a thread that goes on writing would publish half of what is removed meanwhile."""
+    try:
+        return await asyncio.shield(work)
+    finally:
+        await asyncio.shield(asyncio.gather(work, return_exceptions=True))
 
 
 async def _noting(units: list[Unit], source: AsyncIterator[HeardUnit]) -> AsyncIterator[HeardUnit]:

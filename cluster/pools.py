@@ -111,7 +111,15 @@ def ray_session(config: Config) -> Iterator[None]:
             "include_dashboard": False,
             "object_store_memory": config.ray.object_store_bytes,
         }
-    ray.init(address=address or "local", **options)
+    try:
+        ray.init(address=address or "local", **options)
+    except (OSError, RuntimeError, ValueError) as error:  # no such host, no answer, another version, no address
+        why = " ".join(str(error).split())
+        raise ConfigError(
+            f"Ray must start on this machine; {why}; see `raydub doctor`, or set ray.mode to inline"
+            if address is None
+            else f"the Ray cluster at {address} must be reachable; {why}; start it, or set ray.mode to local"
+        ) from error
     try:
         yield
     finally:

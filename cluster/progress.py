@@ -29,8 +29,7 @@ class Progress:
     """(stage, target language or "") → windows, units or utterances done."""
     started_s: float = field(default_factory=time.monotonic)
     first_utterance_s: float | None = None
-    """Wall seconds until the first dubbed utterance was ready."""
-    num_flagged: int = 0
+    """Wall seconds until the first dubbed utterance was ready; None if every line keeps its original sound."""
 
     def begin(self, duration_s: float) -> None:
         self.duration_s = duration_s
@@ -40,9 +39,12 @@ class Progress:
         key = (stage, target)
         self.reached_s[key] = max(self.reached_s.get(key, 0.0), reached_s)
         self.num_done[key] = self.num_done.get(key, 0) + 1
-        if stage is Stage.SPEAK and self.first_utterance_s is None:
-            self.first_utterance_s = self.elapsed_s
         self.on_change(self)
+
+    def note_utterance(self) -> None:
+        """A dubbed utterance is ready."""
+        if self.first_utterance_s is None:
+            self.first_utterance_s = self.elapsed_s
 
     def due_s(self, media_s: float) -> float:
         """When a viewer who pressed play at the start would hear this: orders work, fairly between videos."""

@@ -69,4 +69,5 @@ def _reason(error: Exception) -> Exception:
 def _describe(error: Exception) -> str:
     if isinstance(error, DubbingError):
         return error.message
-    return f"unexpected {type(error).__name__}: {error}; the log has the traceback, please report it"
+    said = " ".join(str(error).split())
+    return f"unexpected {type(error).__name__}: {said}; the log has the traceback, please report it"

@@ -124,6 +124,7 @@ class Listener:
         self._progress = progress
         self._voting = asyncio.Lock()
         self._decided = asyncio.Event()
+        self._failure: Exception | None = None
         self._votes: list[Transcript] = []
         self._num_since_first_vote = 0
         self.language = language
@@ -137,14 +138,26 @@ class Listener:
         if self.language is None:
             async with self._voting:  # windows come in order, and vote in order
                 if self.language is None:
-                    transcript = await self._submit(window)
-                    self._vote(transcript, is_last=window.next_speech_s is None)
+                    transcript = await self._hear_and_vote(window)
             if transcript is None or transcript.segments:
                 await self._decided.wait()
+            if self._failure is not None:
+                raise self._failure
         if transcript is None or (transcript.segments and transcript.language != self.language):
             transcript = await self._submit(window)
         self._progress.advance(Stage.TRANSCRIBE, window.end_s)
         return window, transcript
+
+    async def _hear_and_vote(self, window: Window) -> Transcript:
+        try:
+            transcript = await self._submit(window)
+            self._vote(transcript, is_last=window.next_speech_s is None)
+        except Exception as error:
+            # Results are taken in order: a window before this one that waited on would hide the error for ever.
+            self._failure = error
+            self._decided.set()
+            raise
+        return transcript
 
     def _vote(self, transcript: Transcript, *, is_last: bool) -> None:
         if transcript.segments:
@@ -200,9 +213,11 @@ async def group_units(
             starts: list[float | None] = [*(segment.start_s for segment in segments[1:]), window.next_speech_s]
             for segment, next_start_s in zip(segments, starts, strict=False):
                 for unit in grouper.push(segment, next_start_s):
-                    yield HeardUnit(unit=unit, source_lufs=loudness.lufs(), reference=voice and voice.reference())
+                    yield HeardUnit(
+                        unit=unit, source_lufs=loudness.lufs(), reference=None if voice is None else voice.reference()
+                    )
     for unit in grouper.flush():
-        yield HeardUnit(unit=unit, source_lufs=loudness.lufs(), reference=voice and voice.reference())
+        yield HeardUnit(unit=unit, source_lufs=loudness.lufs(), reference=None if voice is None else voice.reference())
 
 
 class ReferenceVoice:
@@ -308,7 +323,8 @@ class Speaker:
 
     async def speak(self, utterance: Utterance) -> Spoken:
         spoken = await self._speak(utterance)
-        self._progress.num_flagged += bool(spoken.flags)
+        if spoken.clip is not None:
+            self._progress.note_utterance()
         self._progress.advance(Stage.SPEAK, utterance.segment.end_s, self._target)
         return spoken
 
@@ -324,15 +340,14 @@ class Speaker:
                 return _silent(utterance, (Flag.NO_ROOM,), None)
             index, plan = plans[chosen.candidate]
             text = utterance.candidates[index].text
-            flags = flags_of(chosen, self._config.fitting.ordinary_rate)
-            if chosen.rung is Rung.CUT:
+            is_cut = chosen.rung is Rung.CUT
+            if is_cut:
                 plan, text, chosen = await self._cut(utterance, text)
-                flags = [*flags, Flag.CUT]
             request = SynthesiseRequest(plan=plan, duration_s=chosen.spoken_s)
             clip: Clip = await self._pool.submit(request, order=self._due_s(utterance))
-            if not plan.exact and chosen.rung is not Rung.CUT:
-                chosen, more_flags = self._fit_as_spoken(clip, utterance)
-                flags = [*flags_of(chosen, self._config.fitting.ordinary_rate), *more_flags]
+            if not plan.exact:
+                chosen = self._fit_as_spoken(clip, utterance)
+                is_cut = is_cut or chosen.rung is Rung.CUT
             clip = await asyncio.to_thread(stretched, clip, chosen)
         except (ItemError, ReplicaLostError) as error:
             return _silent(utterance, (Flag.SPEECH_FAILED,), error.message)
@@ -343,7 +358,7 @@ class Speaker:
             voice=plan.voice,
             fit=chosen,
             natural_s=natural_s,
-            flags=tuple(flags),
+            flags=(*flags_of(chosen, self._config.fitting.ordinary_rate), *([Flag.CUT] if is_cut else [])),
             error=None,
         )
 
@@ -374,14 +389,14 @@ class Speaker:
         ]
         return fit(lengths, utterance.slot, utterance.room_end_s, self._config.fitting)
 
-    def _fit_as_spoken(self, clip: Clip, utterance: Utterance) -> tuple[Fit, list[Flag]]:
+    def _fit_as_spoken(self, clip: Clip, utterance: Utterance) -> Fit:
         """The fit of a line whose length is known only now; past the highest rate its end is cut off."""
         length = PlannedLength(natural_s=clip.duration_s, shortest_s=clip.duration_s, exact=False)
         found = fit([length], utterance.slot, utterance.room_end_s, self._config.fitting)
         if found.rung is not Rung.CUT:
-            return found, []
+            return found
         max_rate = self._config.fitting.max_rate
-        return dataclasses.replace(found, spoken_s=found.duration_s * max_rate, rate=max_rate), [Flag.CUT]
+        return dataclasses.replace(found, spoken_s=found.duration_s * max_rate, rate=max_rate)
 
     async def _cut(self, utterance: Utterance, text: str) -> tuple[Plan, str, Fit]:
         """As many of the first words as there is time for at the highest rate; at least one.

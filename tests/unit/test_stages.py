@@ -153,6 +153,16 @@ async def test_speech_in_the_target_language_is_an_error(config: Config) -> None
         await listen_to(config, [("olá", "pt", 0.99)])
 
 
+@pytest.mark.parametrize("found", [("olá, tudo bem", "pt", 0.97), ("ahoj, jak se máte", "cs", 0.97)])
+async def test_a_refused_language_ends_the_windows_that_wait_for_it(
+    config: Config, found: tuple[str, str, float]
+) -> None:
+    """The doubtful window is first in order: were it to wait on, the error behind it would never come."""
+    async with asyncio.timeout(30):
+        with pytest.raises(ConfigError, match=found[1]):
+            await listen_to(config, [("hi", "en", 0.2), found, ("fine", "en", 0.3)])
+
+
 async def test_a_window_that_fails_is_counted_and_costs_only_itself(config: Config) -> None:
     pool = FakePool(lambda request: ItemError("broken"))
     listener = Listener(config, pool, "en", ("pt",), Progress(job="test"))  # type: ignore[arg-type]
@@ -369,6 +379,33 @@ async def test_an_engine_without_planned_lengths_is_fitted_as_it_spoke(
     assert spoken.clip.duration_s == pytest.approx(duration_s, abs=1e-3)
     assert spoken.flags == flags
     assert spoken.fit.stretch <= 1.4 + 1e-6
+
+
+async def test_words_cut_for_an_engine_without_planned_lengths_are_flagged(config: Config) -> None:
+    def answer(request: PlanRequest | SynthesiseRequest) -> Any:
+        if isinstance(request, PlanRequest):
+            return plan(request.text, 0.4 * len(request.text.split()), exact=False)
+        return Clip(samples=np.zeros(round(request.duration_s * HZ), np.float32), sample_hz=HZ)
+
+    spoken = await speak(config, utterance("um dois três quatro cinco seis", room_s=1.05), FakePool(answer))
+    assert spoken.text == "um dois três"
+    assert Flag.CUT in spoken.flags
+
+
+async def test_a_line_cut_short_enough_is_not_called_fast(config: Config) -> None:
+    spoken = await speak(config, utterance("um dois três quatro cinco", room_s=0.75))  # one word: 0.4 s in 0.7 s
+    assert spoken.text in ("um", "um dois")
+    assert (Flag.FAST in spoken.flags) == (spoken.fit is not None and spoken.fit.rate > config.fitting.ordinary_rate)
+    assert Flag.CUT in spoken.flags
+
+
+async def test_the_first_utterance_is_one_that_sounds(config: Config) -> None:
+    progress = Progress(job="test")
+    speaker = Speaker(config, speaking_pool(), "pt", progress)  # type: ignore[arg-type]
+    await speaker.speak(utterance("um", room_s=0.1))
+    assert progress.first_utterance_s is None
+    await speaker.speak(utterance("um", room_s=3.0))
+    assert progress.first_utterance_s is not None
 
 
 @pytest.mark.parametrize("factor", [1.1, 1.25, 1.4])
