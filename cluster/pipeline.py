@@ -62,7 +62,7 @@ async def dub(job: Job, config: Config, pools: Pools, progress: Progress) -> Man
 
         transcription = await pools.get("transcription", config.transcription)
         listener = Listener(config, transcription, job.source_language, job.targets, progress)
-        heard = ordered_map(windows, listener.transcribe, limit.max_windows)
+        heard = ordered_map(listener.watch(windows), listener.transcribe, limit.max_windows)
 
         units: list[Unit] = []
         grouped = _noting(units, group_units(heard, config, info.duration_s))

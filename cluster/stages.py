@@ -132,6 +132,16 @@ class Listener:
         self.num_failed = 0
         """Windows that could not be transcribed, and keep their original sound."""
 
+    async def watch(self, windows: AsyncIterator[Window]) -> AsyncIterator[Window]:
+        """The same windows; should their source fail, none waits any longer for those behind it."""
+        try:
+            async with closing(windows):
+                async for window in windows:
+                    yield window
+        except Exception as error:
+            self._fail(error)
+            raise
+
     async def transcribe(self, window: Window) -> tuple[Window, Transcript]:
         """Raises ConfigError if the detected language is not one the other engines can work on."""
         transcript = None
@@ -153,11 +163,14 @@ class Listener:
             transcript = await self._submit(window)
             self._vote(transcript, is_last=window.next_speech_s is None)
         except Exception as error:
-            # Results are taken in order: a window before this one that waited on would hide the error for ever.
-            self._failure = error
-            self._decided.set()
+            self._fail(error)
             raise
         return transcript
+
+    def _fail(self, error: Exception) -> None:
+        # Results are taken in order: a window before this one that waited on would hide the error for ever.
+        self._failure = error
+        self._decided.set()
 
     def _vote(self, transcript: Transcript, *, is_last: bool) -> None:
         if transcript.segments:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.errors import ConfigError, ItemError
+from actors.errors import ConfigError, ItemError, MediaError
 from actors.types import (
     ASR_HZ,
     Candidate,
@@ -140,6 +140,18 @@ async def test_doubt_in_every_window_still_ends(config: Config, num_windows: int
     listener, results, _ = await listen_to(config, [("hm", "en", 0.3), *[("", "und", 0.0)] * (num_windows - 1)])
     assert listener.language == "en"
     assert len(results) == num_windows
+
+
+async def test_doubt_ends_when_the_windows_fail(config: Config) -> None:
+    async def windows() -> Any:
+        yield window(0)
+        raise MediaError("the disk is gone")
+
+    pool = FakePool(lambda request: transcript("hm", "en", 0.3))
+    listener = Listener(config, pool, None, ("pt",), Progress(job="test"))  # type: ignore[arg-type]
+    with pytest.raises(MediaError, match="the disk is gone"):
+        async with asyncio.timeout(5):
+            [found async for found in ordered_map(listener.watch(windows()), listener.transcribe, 4)]
 
 
 async def test_silence_decides_nothing(config: Config) -> None:
