@@ -13,6 +13,8 @@ import string
 from pathlib import Path
 from typing import Any, Literal
 
+from tests.tiny_speech import make_xtts
+
 Kind = Literal["copying", "random"]
 
 WORDS = (
@@ -33,6 +35,8 @@ def options_for(task: str, engine: str, folder: Path) -> dict[str, Any]:
         return {}
     if task == "translation" and engine in ("nllb", "nllb_ct2"):
         return {"model": str(nllb(folder / "nllb-copying", "copying"))}
+    if task == "speech" and engine == "xtts" and importlib.util.find_spec("TTS") is not None:
+        return {"model": str(make_xtts(folder / "xtts", speakers=("Ana", "Joe")))}
     if task == "embedding" and engine == "sbert":
         return {"model": str(sentence_transformer(folder / "sbert")), "languages": ["en", "pt"]}
     return {}

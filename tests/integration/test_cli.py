@@ -157,7 +157,12 @@ def test_interrupting_leaves_no_half_file_and_no_process(how: signal.Signals, mo
     make_talk(talk, 60)
     command = [sys.executable, "-m", "cluster.cli", "dub", str(talk), "--to", "pt", "--out", str(tmp_path / "out")]
     process = subprocess.Popen(
-        [*command, "--set", f"ray.mode={mode}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, "--set", f"ray.mode={mode}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A test run in the background of a shell ignores SIGINT, and its children would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline_s = time.monotonic() + 120
     while not list((tmp_path / "out").glob(".*")) and time.monotonic() < deadline_s:
