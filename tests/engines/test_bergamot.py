@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from actors.engine import make_engine
 from actors.host import EngineHost
 from actors.types import ItemFailure, TranslateRequest, Translation
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +104,33 @@ def test_callers_on_many_threads_get_what_one_gets(host: EngineHost) -> None:
     expected = [translate(host, text) for text in texts]
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(lambda text: translate(host, text), texts)) == expected
+
+
+def test_engines_may_be_made_used_and_dropped_on_any_thread() -> None:
+    """The native library's allocator kills the process if a thread that never used it frees its memory."""
+    code = textwrap.dedent(
+        """
+        import threading
+        from actors.engine import make_engine
+        from actors.types import TranslateRequest
+
+        engines = []
+
+        def make():
+            engine = make_engine("translation", "bergamot", {"threads": 2})
+            engine.load()
+            engine.run([TranslateRequest(text="Hello.", source_language="en", target_language="pt")] * 2)
+            engines.append(engine)
+
+        for number in range(8):
+            drop = engines.clear if number % 2 else lambda: engines.pop().close()
+            for step in (make, drop):
+                thread = threading.Thread(target=step)
+                thread.start()
+                thread.join()
+        print("alive")
+        """
+    )
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.stdout == "alive\n", finished.stderr
+    assert finished.returncode == 0
