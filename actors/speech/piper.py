@@ -28,13 +28,13 @@ from actors.errors import ConfigError, EngineLoadError
 from actors.onnx_graph import Cut, Half, Tensor
 from actors.speech._base import (
     ChosenFrames,
+    CutOnnx,
     Edges,
     Frames,
-    PlannedSpeech,
+    OnnxSpeech,
     SpeechConfig,
     Tokens,
     Voice,
-    require_loaded,
     seeded_rng,
 )
 from actors.types import Samples
@@ -122,21 +122,17 @@ class VoiceFile(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Model:
-    durations: onnxruntime.InferenceSession
-    synthesis: onnxruntime.InferenceSession
+class Model(CutOnnx):
     file: VoiceFile
-    silent: frozenset[int]
     num_noise_channels: int
 
 
-class Engine(PlannedSpeech):
+class Engine(OnnxSpeech[Model]):
     Config: ClassVar[type[EngineConfig]] = PiperConfig
     config: PiperConfig
     packages: ClassVar[Mapping[str, str]] = {"onnxruntime": "onnxruntime", "onnx": "onnx", "piper": "piper-tts"}
     edges = Edges(lead=3.0, last=math.inf, tail=6.0, lead_context=6, last_context=0, tail_context=6)
     plan_share = 0.15
-    _loaded: Model | None = None
 
     @functools.cached_property
     def voices(self) -> tuple[Voice, ...]:
@@ -161,16 +157,6 @@ class Engine(PlannedSpeech):
             silent=frozenset(id for mark in SILENT_MARKS for id in file.phoneme_id_map.get(mark, ())),
             num_noise_channels=next(put.shape[1] for put in synthesis.get_inputs() if put.name == "noise"),
         )
-
-    def close(self) -> None:
-        self._loaded = None
-
-    @property
-    def model(self) -> Model:
-        return require_loaded(self._loaded, self._name())
-
-    def is_silent(self, token: int) -> bool:
-        return token in self.model.silent
 
     def tokenise(self, text: str, voice: Voice) -> list[Tokens]:
         file = self.model.file

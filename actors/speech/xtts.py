@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,14 +18,12 @@ from pydantic import Field
 
 from actors import languages, phonemes
 from actors.device import release_memory, torch_device
-from actors.engine import Engine as BaseEngine
 from actors.engine import EngineConfig
 from actors.errors import ConfigError, EngineLoadError, ItemError
 from actors.speech import _coqui_model
-from actors.speech._base import CHARACTERS_PER_S, PAUSE_S, Tokens, require_loaded
+from actors.speech._base import CHARACTERS_PER_S, PAUSE_S, Tokens, TwoStepSpeech, require_loaded
 from actors.types import (
     Clip,
-    ItemFailure,
     Plan,
     PlanChunk,
     PlanRequest,
@@ -77,7 +75,7 @@ class Conditioning:
     """(1, D, 1): what the speaker sounds like."""
 
 
-class Engine(BaseEngine[SpeechRequest, Plan | Clip]):
+class Engine(TwoStepSpeech):
     Config: ClassVar[type[EngineConfig]] = XttsConfig
     config: XttsConfig
     packages: ClassVar[Mapping[str, str]] = {
@@ -116,15 +114,6 @@ class Engine(BaseEngine[SpeechRequest, Plan | Clip]):
         self._loaded = None
         self._speakers.clear()
         release_memory()
-
-    def run(self, batch: Sequence[SpeechRequest]) -> list[Plan | Clip | ItemFailure]:
-        return [self._run_one(request) for request in batch]
-
-    def _run_one(self, request: SpeechRequest) -> Plan | Clip | ItemFailure:
-        try:
-            return self.plan(request) if isinstance(request, PlanRequest) else self.synthesise(request)
-        except ItemError as error:
-            return ItemFailure(error=error)
 
     # --- the two steps
 
