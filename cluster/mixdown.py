@@ -21,7 +21,6 @@ from cluster.loudness import VoiceLevels
 from cluster.manifest import CandidateRecord, UtteranceRecord, media_time
 from cluster.media import AudioTrack, MediaInfo
 from cluster.mixing import Mixer, PlacedClip, Placement, mix_track
-from cluster.mux import dub_suffix, output_suffix
 from cluster.progress import Progress, Stage
 from cluster.stages import Spoken
 from cluster.streams import Feed, closing, in_own_thread
@@ -42,12 +41,11 @@ async def mix_down(
     info: MediaInfo,
     track: AudioTrack,
     config: Config,
-    folder: Path,
+    audio: Path,
     progress: Progress,
 ) -> Mixdown:
-    """Mix utterances, in order of their start, with the original; ends when all is encoded in ``folder``."""
+    """Mix utterances, in order of their start, with the original; ends when all is encoded in ``audio``."""
     num_channels = min(2, track.channels)
-    audio = folder / f".{target}{dub_suffix(output_suffix(info, config.media))}"
     levels = VoiceLevels(config.mixing.loudness, num_channels=num_channels)
     placements: Feed[Placement] = Feed(config.pipeline.max_utterances)
 

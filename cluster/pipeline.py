@@ -20,6 +20,7 @@ from cluster.logs import log_context
 from cluster.manifest import Manifest
 from cluster.media import probe
 from cluster.mixdown import Mixdown, mix_down
+from cluster.mux import dub_suffix, output_suffix
 from cluster.pools import Pools, speech_stage
 from cluster.progress import Progress
 from cluster.results import Heard, write_results
@@ -53,6 +54,7 @@ async def dub(job: Job, config: Config, pools: Pools, progress: Progress) -> Man
     with log_context(job=job.source.name), outputs.scratch_folder(job.out) as folder:
         info = await asyncio.to_thread(probe, job.source, config.media)
         track = await asyncio.to_thread(choose_audio_track, info, job.audio_track, config.media)
+        suffix = await asyncio.to_thread(output_suffix, info, config.media)
         progress.begin(info.duration_s)
         limit = config.pipeline
 
@@ -79,7 +81,13 @@ async def dub(job: Job, config: Config, pools: Pools, progress: Progress) -> Man
                 spoken = ordered_map(utterances, speaker.speak, limit.max_utterances)
 
                 mixing = mix_down(
-                    spoken, target=target, info=info, track=track, config=config, folder=folder, progress=progress
+                    spoken,
+                    target=target,
+                    info=info,
+                    track=track,
+                    config=config,
+                    audio=folder / f".{target}{dub_suffix(suffix)}",
+                    progress=progress,
                 )
                 tracks.append(languages.create_task(mixing))
 
@@ -88,6 +96,7 @@ async def dub(job: Job, config: Config, pools: Pools, progress: Progress) -> Man
             folder,
             job.out,
             info=info,
+            suffix=suffix,
             track=track,
             heard=Heard(
                 language=listener.language,

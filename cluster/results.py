@@ -30,7 +30,7 @@ from cluster.manifest import (
 )
 from cluster.media import AudioTrack, MediaInfo, probe
 from cluster.mixdown import Mixdown
-from cluster.mux import DroppedStream, DubTrack, SourceText, mux, output_suffix
+from cluster.mux import DroppedStream, DubTrack, SourceText, mux
 from cluster.pool import PoolStats
 from cluster.progress import Progress
 from cluster.report import ReportAudio, write_report
@@ -54,6 +54,7 @@ def write_results(
     out: Path,
     *,
     info: MediaInfo,
+    suffix: str,
     track: AudioTrack,
     heard: Heard,
     dubs: Sequence[Mixdown],
@@ -61,13 +62,16 @@ def write_results(
     progress: Progress,
     pools: Sequence[PoolStats],
 ) -> Manifest:
-    """Write everything into ``folder``, then move it to ``out``. Raises MediaError if that cannot be done."""
+    """Write everything into ``folder``, the media with ``suffix``, then move it to ``out``.
+
+    Raises MediaError if that cannot be done.
+    """
     flags = [Flag.DAMAGED] if heard.damaged else []
     flags += [Flag.TRANSCRIPTION_FAILED] if heard.num_failed_windows else []
     source_cues = lay_out(_source_cues(heard.units), config.subtitles)
     if heard.units:
         tracks = [_dub_track(dub, config) for dub in dubs]
-        media_file = f"{printable(info.path.stem)}{output_suffix(info, config.media)}"
+        media_file = f"{printable(info.path.stem)}{suffix}"
         muxed = mux(
             info,
             tracks,
