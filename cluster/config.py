@@ -111,6 +111,7 @@ class Config(Section):
     grouping: GroupConfig = GroupConfig()
     transcription: StageConfig
     translation: TranslationConfig
+    embedding: StageConfig
     speech: SpeechConfig
     alignment: AlignConfig = AlignConfig()
     fitting: FitConfig = FitConfig()

@@ -22,7 +22,7 @@ from cluster.manifest import CandidateRecord, UtteranceRecord, media_time
 from cluster.media import AudioTrack, MediaInfo
 from cluster.mixing import Mixer, PlacedClip, Placement, mix_track
 from cluster.progress import Progress, Stage
-from cluster.stages import Spoken
+from cluster.speaking import Spoken
 from cluster.streams import Feed, closing, in_own_thread
 
 

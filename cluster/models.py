@@ -49,6 +49,7 @@ def stages(config: Config) -> list[Stage]:
     found = [
         Stage(name="transcription", task="transcription", settings=config.transcription),
         Stage(name="translation", task="translation", settings=config.translation),
+        Stage(name="embedding", task="embedding", settings=config.embedding),
     ]
     speech = config.speech
     if speech.engine != "auto":

@@ -16,6 +16,7 @@ from actors.types import ASR_HZ, Unit
 from cluster import outputs
 from cluster.config import Config
 from cluster.decoding import Damage, decode_audio
+from cluster.listening import HeardUnit, Listener, group_units
 from cluster.logs import log_context
 from cluster.manifest import Manifest
 from cluster.media import probe
@@ -24,9 +25,10 @@ from cluster.mux import dub_suffix, output_suffix
 from cluster.pools import Pools, speech_stage
 from cluster.progress import Progress
 from cluster.results import Heard, write_results
-from cluster.stages import HeardUnit, Listener, Speaker, Translator, group_units
+from cluster.speaking import Speaker
 from cluster.streams import closing, flatten, from_thread, in_own_thread, ordered_map, tee
 from cluster.tracks import choose_audio_track
+from cluster.translating import Translator
 from cluster.windows import cut_windows
 
 

@@ -134,6 +134,6 @@ def cluster_address(settings: RayConfig) -> str | None:
 
 
 def _cpu_demand(config: Config) -> float:
-    stages = (config.transcription, config.translation, *config.speech.by_language.values())
+    stages = (config.transcription, config.translation, config.embedding, *config.speech.by_language.values())
     pools = [stage.pool for stage in stages] + [config.speech.pool]
     return sum(pool.num_cpus * pool.replicas for pool in pools)

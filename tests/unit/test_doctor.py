@@ -54,7 +54,7 @@ def problem_of(task: str, engine: str, options: Mapping[str, object] | None = No
 def test_the_embedded_default_can_run_and_every_engine_is_looked_at() -> None:
     found = diagnose(load_config("offline"))
     assert found.problems == ()
-    assert [stage.problem for stage in found.stages] == [None] * 4
+    assert [stage.problem for stage in found.stages] == [None] * 5
     assert [(check.task, check.engine) for check in found.engines] == [
         (task, name) for task in TASKS for name in engine_names(task)
     ]
@@ -140,7 +140,7 @@ def gpu_problems(monkeypatch: pytest.MonkeyPatch, machine: Machine, *settings: s
 
 def test_pools_must_have_their_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     [problem] = gpu_problems(monkeypatch, NO_GPU)
-    assert "need 0.8 GPUs for one target language, found 0" in problem
+    assert "need 0.9 GPUs for one target language, found 0" in problem
     assert gpu_problems(monkeypatch, ONE_GPU) == []
     assert gpu_problems(monkeypatch, ONE_GPU, "transcription.pool.replicas=2") != []
     assert gpu_problems(monkeypatch, NO_GPU, "ray.mode=inline") == []

@@ -79,4 +79,4 @@ def test_the_known_are_those_of_the_shipped_configurations(tmp_path: Path) -> No
 
 def test_one_engine_for_all_languages_is_one_stage() -> None:
     names = [stage.name for stage in models.stages(load_config("offline", ["speech.engine=piper"]))]
-    assert names == ["transcription", "translation", "speech"]
+    assert names == ["transcription", "translation", "embedding", "speech"]

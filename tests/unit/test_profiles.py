@@ -11,9 +11,10 @@ from actors.engine import engine_names, make_engine
 from actors.errors import ConfigError
 from actors.types import TASKS, Candidate, Segment, TranslateRequest, Translation, Unit
 from cluster.config import config_names, dump_yaml, load_config, profile_names
+from cluster.listening import HeardUnit
 from cluster.models import stages
 from cluster.progress import Progress
-from cluster.stages import HeardUnit, Translator
+from cluster.translating import Translator
 
 FOLDER = Path(__file__).parents[2] / "configs" / "profiles"
 

@@ -31,20 +31,12 @@ from actors.types import (
 )
 from cluster.config import Config, load_config
 from cluster.fitting import Fit, Rung
+from cluster.listening import HeardUnit, Listener, group_units
 from cluster.manifest import Flag
 from cluster.progress import Progress
-from cluster.stages import (
-    HeardUnit,
-    Listener,
-    Speaker,
-    Spoken,
-    Translator,
-    Utterance,
-    as_sentence,
-    group_units,
-    stretched,
-)
+from cluster.speaking import Speaker, Spoken, stretched
 from cluster.streams import ordered_map
+from cluster.translating import Translator, Utterance, as_sentence
 
 HZ = 24_000
 
