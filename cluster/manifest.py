@@ -153,9 +153,11 @@ class UtteranceRecord(Record):
 
 
 class DubRecord(Record):
-    """One target language."""
+    """One target language, by one way to dub."""
 
     language: str
+    arm: str | None = None
+    """Which of the ways that are compared; None if there is one."""
     utterances: tuple[UtteranceRecord, ...]
     subtitles: tuple[str, ...]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.types import Span
-from cluster.config import Config
+from cluster.branches import Branch
 from cluster.decoding import decode_audio
 from cluster.encoding import AudioEncoder
 from cluster.limiter import RATE_HZ
@@ -28,7 +28,7 @@ from cluster.streams import Feed, closing, in_own_thread
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixdown:
-    target: str
+    branch: Branch
     audio: Path
     """The encoded track."""
     utterances: tuple[UtteranceRecord, ...]
@@ -37,14 +37,14 @@ class Mixdown:
 async def mix_down(
     spoken: AsyncIterator[Spoken],
     *,
-    target: str,
+    branch: Branch,
     info: MediaInfo,
     track: AudioTrack,
-    config: Config,
     audio: Path,
     progress: Progress,
 ) -> Mixdown:
     """Mix utterances, in order of their start, with the original; ends when all is encoded in ``audio``."""
+    config, target = branch.config, branch.target
     num_channels = min(2, track.channels)
     levels = VoiceLevels(config.mixing.loudness, num_channels=num_channels)
     placements: Feed[Placement] = Feed(config.pipeline.max_utterances)
@@ -56,7 +56,7 @@ async def mix_down(
             for block in mix_track(mixer, original, placements):
                 encoder.write(block)
 
-    encoding = in_own_thread(encode, f"mix {target}")
+    encoding = in_own_thread(encode, f"mix {branch.name}")
     records: list[UtteranceRecord] = []
     try:
         async with closing(spoken):
@@ -76,7 +76,7 @@ async def mix_down(
         # Shielded: a cancelled wait must not leave a thread writing into a folder that is removed next.
         await asyncio.shield(asyncio.gather(encoding, return_exceptions=True))
     progress.advance(Stage.MIX, info.duration_s, target)
-    return Mixdown(target=target, audio=audio, utterances=tuple(records))
+    return Mixdown(branch=branch, audio=audio, utterances=tuple(records))
 
 
 async def _put(placements: Feed[Placement], placement: Placement, encoding: asyncio.Future[None]) -> None:

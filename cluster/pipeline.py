@@ -1,7 +1,8 @@
 """The whole way of one video: demux → transcribe → group → translate → align → speak → fit → mix → mux.
 
 Every arrow is a bounded stream and all stages run at once: the first dubbed utterance is ready
-while later speech is still being transcribed. One analysis serves all target languages.
+while later speech is still being transcribed. One analysis serves all branches: each target language,
+and each way to dub it where two are compared.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from actors.types import ASR_HZ, Unit
 from cluster import outputs
+from cluster.branches import Arm, branches_of
 from cluster.config import Config
 from cluster.decoding import Damage, decode_audio
 from cluster.listening import HeardUnit, Listener, group_units
@@ -45,6 +47,8 @@ class Job:
     """Counted from 0 among the audio tracks; None for the default one that has speech."""
     out: Path
     """Folder for the results, made whole or not at all."""
+    arms: tuple[Arm, ...] = ()
+    """Ways to dub that are compared on what was heard once; none for the configuration's own."""
 
 
 async def dub(job: Job, config: Config, pools: Pools, progress: Progress) -> Manifest:
@@ -71,27 +75,27 @@ async def dub(job: Job, config: Config, pools: Pools, progress: Progress) -> Man
         units: list[Unit] = []
         grouped = _noting(units, group_units(heard, config, info.duration_s))
 
+        branches = branches_of(job.targets, job.arms, config)
         tracks: list[asyncio.Task[Mixdown]] = []
-        async with tee(grouped, len(job.targets), limit.max_utterances) as branches, asyncio.TaskGroup() as languages:
-            for target, branch in zip(job.targets, branches, strict=True):
-                translation = await pools.get("translation", config.translation)
-                translator = Translator(config, translation, target, progress)
-                utterances = flatten(ordered_map(branch, translator.translate, limit.max_utterances))
+        async with tee(grouped, len(branches), limit.max_utterances) as readers, asyncio.TaskGroup() as dubs:
+            for branch, reader in zip(branches, readers, strict=True):
+                translation = await pools.get("translation", branch.config.translation)
+                translator = Translator(branch.config, translation, branch.target, progress)
+                utterances = flatten(ordered_map(reader, translator.translate, limit.max_utterances))
 
-                speech = await pools.get("speech", speech_stage(config, target))
-                speaker = Speaker(config, speech, target, progress)
+                speech = await pools.get("speech", speech_stage(branch.config, branch.target))
+                speaker = Speaker(branch.config, speech, branch.target, progress)
                 spoken = ordered_map(utterances, speaker.speak, limit.max_utterances)
 
                 mixing = mix_down(
                     spoken,
-                    target=target,
+                    branch=branch,
                     info=info,
                     track=track,
-                    config=config,
-                    audio=folder / f".{target}{dub_suffix(suffix)}",
+                    audio=folder / f".{branch.name}{dub_suffix(suffix)}",
                     progress=progress,
                 )
-                tracks.append(languages.create_task(mixing))
+                tracks.append(dubs.create_task(mixing))
 
         write = functools.partial(
             write_results,

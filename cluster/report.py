@@ -91,6 +91,7 @@ class _Dub:
     """A target language's section."""
 
     language: str
+    arm: str | None
     lines: tuple[_Line, ...]
     figures: Figures
     subtitles: tuple[str, ...]
@@ -154,6 +155,7 @@ def _dubs(manifest: Manifest) -> list[_Dub]:
     return [
         _Dub(
             language=dub.language,
+            arm=dub.arm,
             lines=tuple(
                 _Line(
                     utterance=utterance,

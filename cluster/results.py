@@ -12,6 +12,7 @@ from pathlib import Path
 from actors.languages import display_name
 from actors.types import Unit
 from cluster import manifest, outputs
+from cluster.branches import Branch
 from cluster.config import Config
 from cluster.decoding import decode_audio
 from cluster.encoding import ENCODE_HZ, AudioEncoder
@@ -69,6 +70,7 @@ def write_results(
     flags = [Flag.DAMAGED] if heard.damaged else []
     flags += [Flag.TRANSCRIPTION_FAILED] if heard.num_failed_windows else []
     source_cues = lay_out(_source_cues(heard.units), config.subtitles)
+    names = [dub.branch.name for dub in dubs]
     if heard.units:
         tracks = [_dub_track(dub, config) for dub in dubs]
         media_file = f"{printable(info.path.stem)}{suffix}"
@@ -81,14 +83,17 @@ def write_results(
         )
         dropped: tuple[DroppedStream, ...] = muxed.dropped
         flags += [Flag.STREAM_DROPPED] if dropped else []
-        cues_by_language = {heard.language or "und": source_cues, **{dub.language: dub.subtitles for dub in tracks}}
+        cues_by_name = {
+            heard.language or "und": source_cues,
+            **dict(zip(names, (dub.subtitles for dub in tracks), strict=True)),
+        }
     else:
         flags.append(Flag.NO_SPEECH)
-        media_file, dropped, cues_by_language = printable(info.path.name), (), {}
+        media_file, dropped, cues_by_name = printable(info.path.name), (), {}
         shutil.copyfile(info.path, folder / media_file)
-    for language, cues in cues_by_language.items():
-        (folder / f"{language}.srt").write_text(render(cues, "srt"), encoding="utf-8")
-        (folder / f"{language}.vtt").write_text(render(cues, "vtt"), encoding="utf-8")
+    for name, cues in cues_by_name.items():
+        (folder / f"{name}.srt").write_text(render(cues, "srt"), encoding="utf-8")
+        (folder / f"{name}.vtt").write_text(render(cues, "vtt"), encoding="utf-8")
 
     result = Manifest(
         status=manifest.status_of(flags, [utterance for dub in dubs for utterance in dub.utterances]),
@@ -99,9 +104,10 @@ def write_results(
         units=tuple(UnitRecord.of(unit) for unit in heard.units),
         dubs=tuple(
             DubRecord(
-                language=dub.target,
+                language=dub.branch.target,
+                arm=dub.branch.arm,
                 utterances=dub.utterances,
-                subtitles=tuple(f"{dub.target}.{form}" for form in ("srt", "vtt") if heard.units),
+                subtitles=tuple(f"{dub.branch.name}.{form}" for form in ("srt", "vtt") if heard.units),
             )
             for dub in dubs
         ),
@@ -129,11 +135,16 @@ def _source_cues(units: Sequence[Unit]) -> list[Cue]:
 def _dub_track(dub: Mixdown, config: Config) -> DubTrack:
     spoken = [Cue(start_s=line.start_s, end_s=line.end_s, text=line.text) for line in dub.utterances if line.text]
     return DubTrack(
-        language=dub.target,
+        language=dub.branch.target,
         audio=dub.audio,
         subtitles=lay_out(spoken, config.subtitles),
-        title=display_name(dub.target),
+        title=_title(dub.branch),
     )
+
+
+def _title(branch: Branch) -> str:
+    language = display_name(branch.target)
+    return language if branch.arm is None else f"{language}, {branch.arm}"
 
 
 def _input_record(info: MediaInfo, track: AudioTrack, heard: Heard) -> InputRecord:
@@ -188,7 +199,8 @@ def _report_audio(
     sources = [("original", heard.language or "und", info, track)]
     for dub in dubs:
         dub_info = probe(dub.audio, config.media)
-        sources.append(("dub", dub.target, dub_info, dub_info.audio[0]))
+        label = "dub" if dub.branch.arm is None else f"dub {dub.branch.arm}"
+        sources.append((label, dub.branch.target, dub_info, dub_info.audio[0]))
     return [
         ReportAudio(label=label, language=language, mime="audio/mp4", data=_preview(folder, source, audio, config))
         for label, language, source, audio in sources
