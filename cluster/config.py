@@ -119,6 +119,8 @@ class Config(Section):
     subtitles: SubtitleConfig = SubtitleConfig()
     pipeline: PipelineConfig = PipelineConfig()
     output: OutputConfig = OutputConfig()
+    serve: Mapping[str, Any] = Field(default={}, exclude=True)
+    """The service's own settings, which it checks (serve/settings.py). In no output: they may name a database."""
 
 
 Assignment = Annotated[str, "dotted.key=value, the value in YAML"]
@@ -140,7 +142,7 @@ def load_config(
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from error
+        raise ConfigError(explain(error)) from error
 
 
 def config_names() -> list[str]:
@@ -231,12 +233,12 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _explain(error: ValidationError) -> str:
-    """The first problem, in one line."""
+def explain(error: ValidationError, model: type[BaseModel] = Config, prefix: str = "") -> str:
+    """The first problem, in one line; ``prefix`` is where the model stands in the configuration."""
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
+    where = prefix + ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(problem["loc"][:-1])
+        known = _fields_at(model, problem["loc"][:-1])
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ";"
         return f"configuration key {where} is unknown{hint} known here: {', '.join(known)}"
@@ -244,8 +246,7 @@ def _explain(error: ValidationError) -> str:
     return f"configuration key {where} must be valid: {reason}; found {problem.get('input')!r}"
 
 
-def _fields_at(location: Iterable[int | str]) -> list[str]:
-    model: type[BaseModel] = Config
+def _fields_at(model: type[BaseModel], location: Iterable[int | str]) -> list[str]:
     for part in location:
         field = model.model_fields.get(str(part))
         if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):

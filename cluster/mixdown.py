@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from actors.types import Span
 from cluster.branches import Branch
@@ -24,6 +27,15 @@ from cluster.mixing import Mixer, PlacedClip, Placement, mix_track
 from cluster.progress import Progress, Stage
 from cluster.speaking import Spoken
 from cluster.streams import Feed, closing, in_own_thread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MixedBlock:
+    """The next stretch of a sound track as it will be heard; those of one target come in order, without a gap."""
+
+    target: str
+    samples: npt.NDArray[np.float32]
+    """float32 (num_samples, num_channels), at ``RATE_HZ``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +54,12 @@ async def mix_down(
     track: AudioTrack,
     audio: Path,
     progress: Progress,
+    observe: Callable[[MixedBlock], None],
 ) -> Mixdown:
-    """Mix utterances, in order of their start, with the original; ends when all is encoded in ``audio``."""
+    """Mix utterances, in order of their start, with the original; ends when all is encoded in ``audio``.
+
+    ``observe`` is called on the mixing thread, which waits for it.
+    """
     config, target = branch.config, branch.target
     num_channels = min(2, track.channels)
     levels = VoiceLevels(config.mixing.loudness, num_channels=num_channels)
@@ -55,6 +71,7 @@ async def mix_down(
         with AudioEncoder(audio, num_channels=num_channels, bits_per_s=config.output.audio_bits_per_s) as encoder:
             for block in mix_track(mixer, original, placements):
                 encoder.write(block)
+                observe(MixedBlock(target=target, samples=block))
 
     encoding = in_own_thread(encode, f"mix {branch.name}")
     records: list[UtteranceRecord] = []

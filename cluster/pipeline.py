@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,15 +22,15 @@ from cluster.listening import HeardUnit, Listener, group_units
 from cluster.logs import log_context
 from cluster.manifest import Manifest
 from cluster.media import probe
-from cluster.mixdown import Mixdown, mix_down
+from cluster.mixdown import Mixdown, MixedBlock, mix_down
 from cluster.mux import dub_suffix, output_suffix
 from cluster.pools import Pools, speech_stage
 from cluster.progress import Progress
 from cluster.results import Heard, write_results
-from cluster.speaking import Speaker
-from cluster.streams import closing, flatten, from_thread, in_own_thread, ordered_map, tee
+from cluster.speaking import Speaker, Spoken
+from cluster.streams import flatten, from_thread, in_own_thread, ordered_map, tap, tee
 from cluster.tracks import choose_audio_track
-from cluster.translating import Translator
+from cluster.translating import Translator, Utterance
 from cluster.windows import cut_windows
 
 
@@ -51,7 +51,13 @@ class Job:
     """Ways to dub that are compared on what was heard once; none for the configuration's own."""
 
 
-async def dub(job: Job, config: Config, pools: Pools, progress: Progress) -> Manifest:
+Happening = HeardUnit | Utterance | Spoken | MixedBlock
+"""What becomes of a video, as it is ready. Told on the event loop; mixed blocks on the thread that mixes them."""
+
+
+async def dub(
+    job: Job, config: Config, pools: Pools, progress: Progress, observe: Callable[[Happening], None] = lambda _: None
+) -> Manifest:
     """Dub one input.
 
     Raises MediaError, ConfigError, EngineLoadError, alone or in an exception group; a bad item
@@ -73,7 +79,7 @@ async def dub(job: Job, config: Config, pools: Pools, progress: Progress) -> Man
         heard = ordered_map(listener.watch(windows), listener.transcribe, limit.max_windows)
 
         units: list[Unit] = []
-        grouped = _noting(units, group_units(heard, config, info.duration_s))
+        grouped = tap(tap(group_units(heard, config, info.duration_s), observe), lambda heard: units.append(heard.unit))
 
         branches = branches_of(job.targets, job.arms, config)
         tracks: list[asyncio.Task[Mixdown]] = []
@@ -81,11 +87,11 @@ async def dub(job: Job, config: Config, pools: Pools, progress: Progress) -> Man
             for branch, reader in zip(branches, readers, strict=True):
                 translation = await pools.get("translation", branch.config.translation)
                 translator = Translator(branch.config, translation, branch.target, progress)
-                utterances = flatten(ordered_map(reader, translator.translate, limit.max_utterances))
+                utterances = tap(flatten(ordered_map(reader, translator.translate, limit.max_utterances)), observe)
 
                 speech = await pools.get("speech", speech_stage(branch.config, branch.target))
                 speaker = Speaker(branch.config, speech, branch.target, progress)
-                spoken = ordered_map(utterances, speaker.speak, limit.max_utterances)
+                spoken = tap(ordered_map(utterances, speaker.speak, limit.max_utterances), observe)
 
                 mixing = mix_down(
                     spoken,
@@ -94,6 +100,7 @@ async def dub(job: Job, config: Config, pools: Pools, progress: Progress) -> Man
                     track=track,
                     audio=folder / f".{branch.name}{dub_suffix(suffix)}",
                     progress=progress,
+                    observe=observe,
                 )
                 tracks.append(dubs.create_task(mixing))
 
@@ -125,10 +132,3 @@ async def _to_the_end(work: asyncio.Future[Manifest]) -> Manifest:
         return await asyncio.shield(work)
     finally:
         await asyncio.shield(asyncio.gather(work, return_exceptions=True))
-
-
-async def _noting(units: list[Unit], source: AsyncIterator[HeardUnit]) -> AsyncIterator[HeardUnit]:
-    async with closing(source):
-        async for heard in source:
-            units.append(heard.unit)
-            yield heard

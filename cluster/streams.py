@@ -151,6 +151,14 @@ async def ordered_map(
         await _cancel((puller, *calls))
 
 
+async def tap(source: AsyncIterator[T], function: Callable[[T], object]) -> AsyncIterator[T]:
+    """The same items; ``function`` is told of each as it passes."""
+    async with closing(source):
+        async for item in source:
+            function(item)
+            yield item
+
+
 async def flatten(source: AsyncIterator[Iterable[T]]) -> AsyncIterator[T]:
     """The items of each item, in order."""
     async with closing(source):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.streams import Feed, FeedAborted, closing, flatten, from_thread, ordered_map, tee
+from cluster.streams import Feed, FeedAborted, closing, flatten, from_thread, ordered_map, tap, tee
 
 
 class BadItemError(Exception):
@@ -423,3 +423,14 @@ def test_feed_ends_its_thread_when_the_event_loop_is_gone() -> None:
 
     with pytest.raises(FeedAborted):
         next(asyncio.run(make()))
+
+
+async def test_a_tap_tells_of_each_item_before_it_passes_and_closes_its_source() -> None:
+    source = Source(5)
+    told: list[int] = []
+    async with closing(tap(source.items(), told.append)) as items:
+        assert await anext(items) == 0
+        assert told == [0]
+        assert await anext(items) == 1
+    assert told == [0, 1]
+    assert source.num_closed == 1
