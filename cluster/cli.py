@@ -54,6 +54,14 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="A s
 Out = Annotated[Path, typer.Option("--out", help="Folder; each input gets a folder of its own in it.")]
 AudioTrack = Annotated[int | None, typer.Option("--audio-track", min=0, help="Which audio track, from 0.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end, on standard output.")]
+Subtitles = Annotated[
+    Path | None,
+    typer.Option("--subtitles", help="The source's, SRT, VTT or ASS: instead of listening; needs --from."),
+]
+TargetSubtitles = Annotated[
+    list[str] | None,
+    typer.Option("--target-subtitles", metavar="LANG=FILE", help="A target's: spoken as they are cut and timed."),
+]
 Level = Annotated[LogLevel, typer.Option("--log-level", help="Of the log on standard error.")]
 
 
@@ -67,6 +75,8 @@ def dub(
     assignments: Set = None,
     out: Out = Path("out"),
     audio_track: AudioTrack = None,
+    subtitles: Subtitles = None,
+    target_subtitles: TargetSubtitles = None,
     as_json: AsJson = False,
     log_level: Level = LogLevel.WARNING,
 ) -> None:
@@ -78,9 +88,23 @@ def dub(
     for target in targets:
         if source is not None and languages.same(source, target):
             raise ConfigError(f"--to must differ from --from; found {target} and {source}")
-    check_languages(settings, source, targets)
+    own = _own_subtitles(target_subtitles or (), targets)
+    if len(inputs) > 1 and (own or subtitles is not None):
+        raise ConfigError(f"subtitles must belong to one input; found {len(inputs)}; dub them one by one")
+    if subtitles is not None and source is None:
+        raise ConfigError("--subtitles must be in a known language; none is given; add --from")
+    own_text = {*own, *([source] if subtitles is not None and source is not None else [])}
+    check_languages(settings, source, targets, own_text=own_text)
     jobs = [
-        Job(source=path, targets=targets, source_language=source, audio_track=audio_track, out=out / _folder_name(path))
+        Job(
+            source=path,
+            targets=targets,
+            source_language=source,
+            audio_track=audio_track,
+            out=out / _folder_name(path),
+            subtitles=subtitles,
+            target_subtitles=own,
+        )
         for path in inputs
     ]
     _check_outputs(jobs)
@@ -110,6 +134,20 @@ def demo(
 def show_config(config: ConfigName = "offline", profile: ProfileName = None, assignments: Set = None) -> None:
     """Print the resolved configuration as YAML."""
     typer.echo(dump_yaml(load_config(config, assignments or (), profile)), nl=False)
+
+
+def _own_subtitles(assignments: Sequence[str], targets: Sequence[str]) -> dict[str, Path]:
+    """Target language → file, from LANG=FILE."""
+    own: dict[str, Path] = {}
+    for assignment in assignments:
+        tag, separator, file = assignment.partition("=")
+        if not separator or not file:
+            raise ConfigError(f"--target-subtitles must look like pt=talk.pt.srt; found {assignment!r}")
+        target = languages.normalise(tag.strip())
+        if target not in targets:
+            raise ConfigError(f"--target-subtitles must be of a language in --to; found {target}; add it to --to")
+        own[target] = Path(file)
+    return own
 
 
 def _folder_name(path: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from actors.types import (
     ASR_HZ,
     Reference,
     Samples,
+    Segment,
     Span,
     TranscribeRequest,
     Transcript,
@@ -61,11 +62,19 @@ class Listener:
     """
 
     def __init__(
-        self, config: Config, pool: Pool, language: str | None, targets: tuple[str, ...], progress: Progress
+        self,
+        config: Config,
+        pool: Pool,
+        language: str | None,
+        targets: tuple[str, ...],
+        progress: Progress,
+        *,
+        own_text: Collection[str] = (),
     ) -> None:
         self._config = config
         self._pool = pool
         self._targets = targets
+        self._own_text = own_text
         self._progress = progress
         self._voting = asyncio.Lock()
         self._decided = asyncio.Event()
@@ -138,7 +147,7 @@ class Listener:
                     f"--to must differ from the language spoken, which sounds like {transcript.language} (probability "
                     f"{transcript.language_probability:.2f}); found {target}; if that is wrong, give --from"
                 )
-        check_languages(self._config, transcript.language, self._targets)
+        check_languages(self._config, transcript.language, self._targets, own_text=self._own_text)
 
     async def _submit(self, window: Window) -> Transcript:
         request = TranscribeRequest(samples=window.samples, language=self.language)
@@ -154,20 +163,27 @@ class Listener:
         return transcript
 
 
+async def heard_segments(
+    heard: AsyncIterator[tuple[Window, Transcript]], config: Config
+) -> AsyncIterator[tuple[Window, list[Segment]]]:
+    async with closing(heard):
+        async for window, transcript in heard:
+            yield window, segments_of(window, transcript, SPEAKER, config.grouping)
+
+
 async def group_units(
-    heard: AsyncIterator[tuple[Window, Transcript]], config: Config, media_end_s: float
+    heard: AsyncIterator[tuple[Window, list[Segment]]], config: Config, media_end_s: float
 ) -> AsyncIterator[HeardUnit]:
     """Units in order, each as soon as its sentence has ended."""
     grouper = Grouper(config.grouping, media_end_s)
     loudness = SpeechLoudness(ASR_HZ)
     voice = ReferenceVoice(config.speech.clone_reference_s) if config.speech.clone else None
     async with closing(heard):
-        async for window, transcript in heard:
+        async for window, segments in heard:
             for span in window.speech:
                 loudness.feed(_samples_of(window, span))
                 if voice is not None:
                     voice.hear(_samples_of(window, span))
-            segments = segments_of(window, transcript, SPEAKER, config.grouping)
             starts: list[float | None] = [*(segment.start_s for segment in segments[1:]), window.next_speech_s]
             for segment, next_start_s in zip(segments, starts, strict=False):
                 for unit in grouper.push(segment, next_start_s):

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from actors.types import ASR_HZ, Unit
 from cluster import outputs
 from cluster.branches import Arm, branches_of
 from cluster.config import Config
+from cluster.cues import SpokenCue, read_cues
 from cluster.decoding import Damage, decode_audio
-from cluster.listening import HeardUnit, Listener, group_units
+from cluster.listening import HeardUnit, Listener, group_units, heard_segments
 from cluster.logs import log_context
 from cluster.manifest import Manifest
 from cluster.media import probe
@@ -29,6 +30,8 @@ from cluster.progress import Progress
 from cluster.results import Heard, write_results
 from cluster.speaking import Speaker, Spoken
 from cluster.streams import flatten, from_thread, in_own_thread, ordered_map, tap, tee
+from cluster.subtitled import CueListener, cue_utterances, cue_windows
+from cluster.subtitles import SubtitleConfig
 from cluster.tracks import choose_audio_track
 from cluster.translating import Translator, Utterance
 from cluster.windows import cut_windows
@@ -49,6 +52,10 @@ class Job:
     """Folder for the results, made whole or not at all."""
     arms: tuple[Arm, ...] = ()
     """Ways to dub that are compared on what was heard once; none for the configuration's own."""
+    subtitles: Path | None = None
+    """The source's, in ``source_language``: taken as what is said, instead of listening."""
+    target_subtitles: Mapping[str, Path] = field(default_factory=dict)
+    """Target → its subtitles: spoken as they are cut and timed, instead of translating."""
 
 
 Happening = HeardUnit | Utterance | Spoken | MixedBlock
@@ -67,16 +74,24 @@ async def dub(
         info = await asyncio.to_thread(probe, job.source, config.media)
         track = await asyncio.to_thread(choose_audio_track, info, job.audio_track, config.media)
         suffix = await asyncio.to_thread(output_suffix, info, config.media)
+        own = await asyncio.to_thread(_own_text, job, info.duration_s, config.subtitles)
         progress.begin(info.duration_s)
         limit = config.pipeline
 
         damage = Damage()
         audio = decode_audio(info, track, hz=ASR_HZ, channels="mono", config=config.media, damage=damage)
-        windows = from_thread(cut_windows(audio, config.windows), limit.max_windows)
-
-        transcription = await pools.get("transcription", config.transcription)
-        listener = Listener(config, transcription, job.source_language, job.targets, progress)
-        heard = ordered_map(listener.watch(windows), listener.transcribe, limit.max_windows)
+        listener: Listener | CueListener
+        if job.subtitles is None:
+            windows = from_thread(cut_windows(audio, config.windows), limit.max_windows)
+            transcription = await pools.get("transcription", config.transcription)
+            listener = Listener(
+                config, transcription, job.source_language, job.targets, progress, own_text=own.by_target
+            )
+            transcripts = ordered_map(listener.watch(windows), listener.transcribe, limit.max_windows)
+            heard = heard_segments(transcripts, config)
+        else:
+            listener = CueListener(cues=own.source, language=job.source_language or "und", progress=progress)
+            heard = listener.segments(from_thread(cue_windows(audio, own.source), limit.max_windows))
 
         units: list[Unit] = []
         grouped = tap(tap(group_units(heard, config, info.duration_s), observe), lambda heard: units.append(heard.unit))
@@ -85,9 +100,14 @@ async def dub(
         tracks: list[asyncio.Task[Mixdown]] = []
         async with tee(grouped, len(branches), limit.max_utterances) as readers, asyncio.TaskGroup() as dubs:
             for branch, reader in zip(branches, readers, strict=True):
-                translation = await pools.get("translation", branch.config.translation)
-                translator = Translator(branch.config, translation, branch.target, progress)
-                utterances = tap(flatten(ordered_map(reader, translator.translate, limit.max_utterances)), observe)
+                if branch.target in own.by_target:
+                    cues = own.by_target[branch.target]
+                    lines = cue_utterances(reader, cues, branch.target, info.duration_s, progress)
+                else:
+                    translation = await pools.get("translation", branch.config.translation)
+                    translator = Translator(branch.config, translation, branch.target, progress)
+                    lines = flatten(ordered_map(reader, translator.translate, limit.max_utterances))
+                utterances = tap(lines, observe)
 
                 speech = await pools.get("speech", speech_stage(branch.config, branch.target))
                 speaker = Speaker(branch.config, speech, branch.target, progress)
@@ -124,6 +144,21 @@ async def dub(
             pools=pools.stats(),
         )
         return await _to_the_end(in_own_thread(write, "write results"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OwnText:
+    """What need not be heard or translated, because somebody brought it."""
+
+    source: tuple[SpokenCue, ...]
+    by_target: Mapping[str, tuple[SpokenCue, ...]]
+
+
+def _own_text(job: Job, media_end_s: float, limits: SubtitleConfig) -> _OwnText:
+    return _OwnText(
+        source=() if job.subtitles is None else read_cues(job.subtitles, media_end_s, limits),
+        by_target={target: read_cues(path, media_end_s, limits) for target, path in job.target_subtitles.items()},
+    )
 
 
 async def _to_the_end(work: asyncio.Future[Manifest]) -> Manifest:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -70,14 +70,19 @@ def speech_stage(config: Config, target: str) -> StageConfig:
     return speech.by_language[match]
 
 
-def check_languages(config: Config, source: str | None, targets: tuple[str, ...]) -> None:
-    """Raise ConfigError if some engine cannot work on these languages; loads nothing."""
+def check_languages(
+    config: Config, source: str | None, targets: tuple[str, ...], *, own_text: Collection[str] = ()
+) -> None:
+    """Raise ConfigError if some engine cannot work on these languages; loads nothing.
+
+    What is said in the languages of ``own_text`` is brought as subtitles: not heard, and not translated into.
+    """
     hears = make_engine("transcription", config.transcription.engine, config.transcription.options)
-    if source is not None and not hears.supports(source):
+    if source is not None and source not in own_text and not hears.supports(source):
         raise _unsupported("transcription", config.transcription.engine, source, hears.describe_languages())
     translates = make_engine("translation", config.translation.engine, config.translation.options)
     for target in targets:
-        if source is not None and not translates.supports(source, target):
+        if source is not None and target not in own_text and not translates.supports(source, target):
             pair = f"{source}→{target}"
             raise _unsupported("translation", config.translation.engine, pair, translates.describe_languages())
         stage = speech_stage(config, target)

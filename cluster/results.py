@@ -71,7 +71,8 @@ def write_results(
     flags += [Flag.TRANSCRIPTION_FAILED] if heard.num_failed_windows else []
     source_cues = lay_out(_source_cues(heard.units), config.subtitles)
     names = [dub.branch.name for dub in dubs]
-    if heard.units:
+    is_spoken = bool(heard.units) or any(dub.utterances for dub in dubs)
+    if is_spoken:
         tracks = [_dub_track(dub, config) for dub in dubs]
         media_file = f"{printable(info.path.stem)}{suffix}"
         muxed = mux(
@@ -107,7 +108,7 @@ def write_results(
                 language=dub.branch.target,
                 arm=dub.branch.arm,
                 utterances=dub.utterances,
-                subtitles=tuple(f"{dub.branch.name}.{form}" for form in ("srt", "vtt") if heard.units),
+                subtitles=tuple(f"{dub.branch.name}.{form}" for form in ("srt", "vtt") if is_spoken),
             )
             for dub in dubs
         ),
@@ -116,7 +117,8 @@ def write_results(
         versions=manifest.versions(),
         timings=_timings(info, progress, pools),
     )
-    write_report(result, _report_audio(folder, info, track, heard, dubs, config), folder / "report.html")
+    audio = _report_audio(folder, info, track, heard, dubs, config) if is_spoken else []
+    write_report(result, audio, folder / "report.html")
     for dub in dubs:
         dub.audio.unlink()
     manifest.write(result, folder / outputs.MANIFEST_NAME)
@@ -194,7 +196,7 @@ def _report_audio(
     folder: Path, info: MediaInfo, track: AudioTrack, heard: Heard, dubs: Sequence[Mixdown], config: Config
 ) -> list[ReportAudio]:
     """Small copies of the original and of each dub, to play inside the page."""
-    if not heard.units or info.duration_s > config.output.report_max_embed_s:
+    if info.duration_s > config.output.report_max_embed_s:
         return []
     sources = [("original", heard.language or "und", info, track)]
     for dub in dubs:

@@ -25,13 +25,16 @@ SHORTEST_S = 0.001
 
 
 class SubtitleConfig(BaseModel):
-    """Layout, by default that of most broadcasters: two lines of 42 characters."""
+    """Layout, by default that of most broadcasters: two lines of 42 characters; limits on what is brought."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_line_chars: int = Field(default=42, ge=8, le=200)
     """Wide (East Asian) characters count twice."""
     max_lines: int = Field(default=2, ge=1, le=8)
+    max_read_bytes: int = Field(default=10_000_000, ge=1)
+    """Of a file given as --subtitles or --target-subtitles."""
+    max_read_cues: int = Field(default=50_000, ge=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ from actors.types import (
 )
 from cluster.config import Config, load_config
 from cluster.fitting import Fit, Rung
-from cluster.listening import HeardUnit, Listener, group_units
+from cluster.listening import HeardUnit, Listener, group_units, heard_segments
 from cluster.manifest import Flag
 from cluster.progress import Progress
 from cluster.speaking import Speaker, Spoken, stretched
@@ -180,7 +180,7 @@ async def test_units_leave_with_the_loudness_heard_so_far(config: Config) -> Non
         yield window(0), transcript("One two.", "en", 1.0)
         yield window(1, is_last=True), transcript("Three four.", "en", 1.0)
 
-    units = [unit async for unit in group_units(heard(), config, 20.0)]
+    units = [unit async for unit in group_units(heard_segments(heard(), config), config, 20.0)]
     assert [unit.unit.text for unit in units] == ["One two.", "Three four."]
     assert units[0].unit.room_end_s == 10.0
     assert units[1].unit.room_end_s == 20.0
@@ -193,7 +193,7 @@ async def test_a_voice_to_clone_goes_with_every_unit_if_asked_for(config: Config
             yield window(index, is_last=index == 3), transcript("One two.", "en", 1.0)
 
     config = load_config("offline", [f"speech.clone={str(clone).lower()}", "speech.clone_reference_s=3"])
-    references = [unit.reference async for unit in group_units(heard(), config, 40.0)]
+    references = [unit.reference async for unit in group_units(heard_segments(heard(), config), config, 40.0)]
     if not clone:
         assert references == [None] * 4
         return
