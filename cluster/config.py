@@ -130,8 +130,8 @@ def load_config(
     name_or_file: str = "offline", assignments: Sequence[Assignment] = (), profile: str | None = None
 ) -> Config:
     """The resolved configuration. ``profile`` replaces the one that the file names. Raises ConfigError."""
-    base = _read(_named("base"))
-    given = {} if name_or_file == "base" else _read(_find(name_or_file))
+    base = read_tree(_named("base"))
+    given = {} if name_or_file == "base" else read_tree(_find(name_or_file))
     if profile is not None:
         given["profile"] = profile
     for assignment in assignments:
@@ -172,7 +172,7 @@ def _overlay(profile: object, resolved: Mapping[str, Any]) -> dict[str, Any]:
     """A profile as settings, given what would be resolved without it: that says which engines there are."""
     if profile not in profile_names():
         raise ConfigError(f"--profile must be one of {', '.join(profile_names())}; found {profile!r}")
-    overlay = _read(_folder() / PROFILES / f"{profile}.yaml")
+    overlay = read_tree(_folder() / PROFILES / f"{profile}.yaml")
     engines: Mapping[str, Mapping[str, Any]] = overlay.pop("engines", {})
 
     def settings(task: str, stage: object) -> dict[str, Any]:
@@ -202,7 +202,8 @@ def _find(name_or_file: str) -> Path:
     return path
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_tree(path: Path) -> dict[str, Any]:
+    """A YAML file's settings. Raises ConfigError."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -1,0 +1,116 @@
+"""The arms of a comparison: what ``--a`` and ``--b`` say, as configurations that share one analysis.
+
+An arm is given as a strategy's name, a profile (``profile=speed``), settings (``fitting.max_rate=1.3``, several by
+commas or by repeating the option) or a YAML file. What comes before the branches of the pipeline is the same for
+both and not theirs to set: the speech is heard once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.errors import ConfigError
+from cluster.branches import Arm
+from cluster.config import Config, load_config, profile_names, read_tree
+
+OF_AN_ARM = frozenset({"profile", "translation", "embedding", "speech", "alignment", "fitting", "mixing"})
+"""Sections of the configuration that work after the speech was heard."""
+SHARED = frozenset(Config.model_fields) - OF_AN_ARM
+SHARED_KEYS = frozenset({"speech.clone", "speech.clone_reference_s"})
+"""Of an arm's sections, what says how the speech is heard."""
+STRATEGIES = ("length", "semantic", "hybrid")
+_NEXT_SETTING = re.compile(r",(?=\s*[\w.]+=)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmChoice:
+    """One arm: what was asked for, and what came of it."""
+
+    arm: Arm
+    label: str
+    """As given."""
+    held: tuple[str, ...]
+    """Settings that a profile would have made otherwise, held to the other arm's because the analysis is shared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One that differs between arms."""
+
+    key: str
+    a: Any
+    b: Any
+
+
+def choose_arm(
+    name: str, given: Sequence[str], config_name: str, assignments: Sequence[str], profile: str | None
+) -> ArmChoice:
+    """The base configuration with what this arm says. Raises ConfigError."""
+    own: list[str] = []
+    for text in given:
+        own += _assignments(name, text.strip())
+    profiles = [assignment.partition("=")[2] for assignment in own if assignment.startswith("profile=")]
+    own = [assignment for assignment in own if not assignment.startswith("profile=")]
+    for assignment in own:
+        _refuse_shared(name, assignment.partition("=")[0])
+    base = load_config(config_name, assignments, profile)
+    full = load_config(config_name, [*assignments, *own], profiles[-1] if profiles else profile)
+    speech = full.speech.model_copy(update={key.partition(".")[2]: _at(base, key) for key in SHARED_KEYS})
+    update = {section: getattr(full, section) for section in OF_AN_ARM} | {"speech": speech}
+    config = base.model_copy(update=update)
+    held = tuple(sorted(setting.key for setting in differences(full, config)))
+    return ArmChoice(arm=Arm(name=name, config=config), label=", ".join(given), held=held)
+
+
+def differences(a: Config, b: Config) -> list[Setting]:
+    """Settings of different value, the whole tree over."""
+    of_a, of_b = (_leaves(config.model_dump(mode="json")) for config in (a, b))
+    return [
+        Setting(key=key, a=of_a.get(key), b=of_b.get(key))
+        for key in sorted(of_a.keys() | of_b.keys())
+        if of_a.get(key) != of_b.get(key)
+    ]
+
+
+def _assignments(name: str, text: str) -> list[str]:
+    if text in STRATEGIES:
+        return [f"alignment.strategy={text}"]
+    if "=" in text:
+        return [part.strip() for part in _NEXT_SETTING.split(text)]
+    if Path(text).is_file():
+        return [f"{key}={json.dumps(value)}" for key, value in _leaves(read_tree(Path(text))).items()]
+    raise ConfigError(
+        f"--{name} must be a strategy ({', '.join(STRATEGIES)}), a profile (profile={'|'.join(profile_names())}), "
+        f"settings (fitting.max_rate=1.3) or a YAML file; found {text!r}"
+    )
+
+
+def _refuse_shared(name: str, key: str) -> None:
+    if key.partition(".")[0] in SHARED or key in SHARED_KEYS:
+        raise ConfigError(
+            f"--{name} must leave alone what both arms share, the speech is heard once; found {key}; an arm may set "
+            f"{', '.join(sorted(OF_AN_ARM))}; use --set for both"
+        )
+
+
+def _at(config: Config, key: str) -> Any:
+    node: Any = config
+    for part in key.split("."):
+        node = getattr(node, part)
+    return node
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key → value; an empty mapping is a value."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= _leaves(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
