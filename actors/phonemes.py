@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import threading
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from actors import languages
 from actors.errors import EngineLoadError, ItemError
 
 if TYPE_CHECKING:
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
 
 # espeak-ng keeps its voice and output in globals: one caller at a time in the whole process.
 _espeak_lock = threading.Lock()
+
+VOWELS = frozenset("aeiouyæøœɐɑɒɔəɘɚɛɜɝɞɤɨɪɯɵɶʉʊʌʏᵻäɩ")
+GLIDES = frozenset("ɪʊɯʏø")
+"""Right after another vowel these end its diphthong; any other vowel, or one that is stressed, begins a syllable."""
+ESPEAK_VOICES = {"pt": "pt-br", "en": "en-us", "no": "nb"}
+"""Languages that espeak knows by another name, or in a more common variety."""
 
 BREAKS: tuple[str, ...] = (".!?…", ";:—", ",", " ")
 """Where phonemes may be split, best first; the split falls after the character."""
@@ -63,3 +71,20 @@ def split(phonemes: Sequence[str], limit: int) -> list[Sequence[str]]:
     near = sorted(middle_third, key=lambda at: abs(at - middle))
     cut = next((at for marks in BREAKS for at in near if phonemes[at - 1] in marks), middle)
     return [*split(phonemes[:cut], limit), *split(phonemes[cut:], limit)]
+
+
+def num_syllables(text: str, language: str) -> int:
+    """Of a text read aloud; 0 if nothing in it can be. Raises ItemError if espeak cannot read the language."""
+    base = languages.base(language)
+    if base == "zh":  # one to a character, by which espeak's phonemes are not divided
+        return sum(unicodedata.name(character, "").startswith("CJK UNIFIED") for character in text)
+    if base == "ja":
+        raise ItemError("syllables of ja must be counted from its reading; espeak does not know those of kanji")
+    count, is_open = 0, False
+    for phoneme in (code for sentence in espeak(text, ESPEAK_VOICES.get(base, base)) for code in sentence):
+        if unicodedata.combining(phoneme) or phoneme in "ːˑ":
+            continue
+        if phoneme in VOWELS:
+            count += not (is_open and phoneme in GLIDES)
+        is_open = phoneme in VOWELS
+    return count

@@ -21,6 +21,7 @@ from cluster.fitting import FitConfig
 from cluster.grouping import GroupConfig
 from cluster.media import MediaConfig
 from cluster.mixing import MixConfig
+from cluster.quality import QualityConfig
 from cluster.scheduling import BatchLimits
 from cluster.subtitles import SubtitleConfig
 from cluster.windows import WindowConfig
@@ -115,6 +116,7 @@ class Config(Section):
     speech: SpeechConfig
     alignment: AlignConfig = AlignConfig()
     fitting: FitConfig = FitConfig()
+    quality: QualityConfig = QualityConfig()
     mixing: MixConfig = MixConfig()
     subtitles: SubtitleConfig = SubtitleConfig()
     pipeline: PipelineConfig = PipelineConfig()

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from actors.types import Candidate, Segment, Unit, Word
 from cluster.fitting import Fit
+from cluster.quality import Measure, Metric, Summary, Verdict
 
 SCHEMA_VERSION = 1
 # Media times to 0.1 ms: far under a frame, and stable in text.
@@ -129,6 +130,44 @@ class CandidateRecord(Record):
         return cls(text=candidate.text, score=candidate.score, natural_s=planned_s)
 
 
+class MeasureRecord(Record):
+    """One line by one metric of cluster/quality.py."""
+
+    metric: Metric
+    value: float | None
+    verdict: Verdict | None
+    """None without a value, or without a threshold in ``quality.thresholds``."""
+    why: str | None
+    """There is no value."""
+
+    @classmethod
+    def of(cls, measure: Measure) -> MeasureRecord:
+        return cls(metric=measure.metric, value=measure.value, verdict=measure.verdict, why=measure.why)
+
+
+class SummaryRecord(Record):
+    """One metric over all lines of a dub."""
+
+    metric: Metric
+    value: float | None
+    """Mean over the lines that were measured; for silence coverage, of the whole speech time."""
+    verdict: Verdict | None
+    num_measured: int
+    num_good: int
+    num_fail: int
+
+    @classmethod
+    def of(cls, summary: Summary) -> SummaryRecord:
+        return cls(
+            metric=summary.metric,
+            value=summary.value,
+            verdict=summary.verdict,
+            num_measured=summary.num_measured,
+            num_good=summary.num_good,
+            num_fail=summary.num_fail,
+        )
+
+
 class UtteranceRecord(Record):
     id: str
     unit_id: str
@@ -150,6 +189,11 @@ class UtteranceRecord(Record):
     candidates: tuple[CandidateRecord, ...]
     flags: tuple[Flag, ...]
     error: str | None
+    quality: tuple[MeasureRecord, ...] = ()
+
+    def value_of(self, metric: Metric) -> float | None:
+        """None if it was not measured."""
+        return next((measure.value for measure in self.quality if measure.metric is metric), None)
 
 
 class DubRecord(Record):
@@ -160,6 +204,7 @@ class DubRecord(Record):
     """Which of the ways that are compared; None if there is one."""
     utterances: tuple[UtteranceRecord, ...]
     subtitles: tuple[str, ...]
+    quality: tuple[SummaryRecord, ...] = ()
 
 
 class PoolRecord(Record):

@@ -16,6 +16,7 @@ from cluster.branches import Branch
 from cluster.config import Config
 from cluster.decoding import decode_audio
 from cluster.encoding import ENCODE_HZ, AudioEncoder
+from cluster.grading import graded
 from cluster.manifest import (
     DroppedStreamRecord,
     DubRecord,
@@ -103,15 +104,7 @@ def write_results(
         media_file=media_file,
         segments=tuple(SegmentRecord.of(segment) for unit in heard.units for segment in unit.segments),
         units=tuple(UnitRecord.of(unit) for unit in heard.units),
-        dubs=tuple(
-            DubRecord(
-                language=dub.branch.target,
-                arm=dub.branch.arm,
-                utterances=dub.utterances,
-                subtitles=tuple(f"{dub.branch.name}.{form}" for form in ("srt", "vtt") if is_spoken),
-            )
-            for dub in dubs
-        ),
+        dubs=tuple(_dub_record(dub, has_subtitles=is_spoken) for dub in dubs),
         dropped_streams=tuple(DroppedStreamRecord(index=s.index, codec=s.codec, why=s.why) for s in dropped),
         config=config.model_dump(mode="json"),
         versions=manifest.versions(),
@@ -124,6 +117,17 @@ def write_results(
     manifest.write(result, folder / outputs.MANIFEST_NAME)
     outputs.publish(folder, out)
     return result
+
+
+def _dub_record(dub: Mixdown, *, has_subtitles: bool) -> DubRecord:
+    utterances, quality = graded(dub.utterances, dub.branch.target, dub.branch.config.quality)
+    return DubRecord(
+        language=dub.branch.target,
+        arm=dub.branch.arm,
+        utterances=utterances,
+        subtitles=tuple(f"{dub.branch.name}.{form}" for form in ("srt", "vtt") if has_subtitles),
+        quality=quality,
+    )
 
 
 def _source_cues(units: Sequence[Unit]) -> list[Cue]:

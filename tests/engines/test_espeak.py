@@ -46,3 +46,20 @@ def test_a_voice_espeak_has_not_is_refused() -> None:
         phonemes.require_espeak_voice("zz")
     with pytest.raises(ItemError, match="zz"):
         phonemes.espeak("a", "zz")
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "num"),
+    [
+        ("pão", "pt", 1),
+        ("dia", "pt-BR", 2),
+        ("saúde", "pt", 3),
+        ("A água é fria.", "pt", 6),
+        ("The fastest wind gives a higher note.", "en", 9),
+        ("Europa", "de", 3),
+        ("今天天气很好", "zh", 6),
+        ("…", "en", 0),
+    ],
+)
+def test_syllables_are_counted_as_spoken(text: str, language: str, num: int) -> None:
+    assert phonemes.num_syllables(text, language) == num
