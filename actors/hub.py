@@ -36,6 +36,7 @@ NOT_LOADED = (
     "training_args.bin", "optimizer.*", "scheduler.*", "rng_state*",
 )  # fmt: skip
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?")
 
 
@@ -196,6 +197,20 @@ def fingerprint(path: Path) -> str:
         _write_text(out, hashlib.sha256(content.encode()).hexdigest())
 
     return weights.derived(f"fingerprints/{_state(files)}", write).read_text()
+
+
+def identity(ref: str) -> str | None:
+    """The hub's id with its commit, or a hash of what lies on this node; None if only another node has it."""
+    hub_ref = _parse(ref)
+    if hub_ref is None:
+        try:
+            return fingerprint(_local(ref))
+        except EngineLoadError:
+            return None
+    if _COMMIT.fullmatch(hub_ref.revision):
+        return f"{hub_ref.repo}@{hub_ref.revision}"
+    cached = hub_ref.cached()  # a branch moves: the snapshot's folder is named by its commit
+    return None if cached is None else f"{hub_ref.repo}@{cached.name}"
 
 
 def _state(files: Iterable[Path]) -> str:

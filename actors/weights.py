@@ -148,6 +148,11 @@ def _write_aside(target: Path, write: Callable[[Path], None]) -> None:
         aside.replace(target)
 
 
+def pins_digest(*sha256s: str) -> str:
+    """One hash for weights of several files, of those that are pinned."""
+    return hashlib.sha256("\n".join(sha256s).encode()).hexdigest()
+
+
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -23,6 +23,7 @@ from cluster.media import MediaConfig
 from cluster.mixing import MixConfig
 from cluster.quality import QualityConfig
 from cluster.scheduling import BatchLimits
+from cluster.store import StoreConfig
 from cluster.subtitles import SubtitleConfig
 from cluster.windows import WindowConfig
 
@@ -121,6 +122,7 @@ class Config(Section):
     subtitles: SubtitleConfig = SubtitleConfig()
     pipeline: PipelineConfig = PipelineConfig()
     output: OutputConfig = OutputConfig()
+    store: StoreConfig = StoreConfig()
     serve: Mapping[str, Any] = Field(default={}, exclude=True)
     """The service's own settings, which it checks (serve/settings.py). In no output: they may name a database."""
 

@@ -216,6 +216,12 @@ class PoolRecord(Record):
     num_batches: int
     num_lost_replicas: int
     engine_s: float
+    num_hits: int = 0
+    """Results found in the store; they are not among the items."""
+    num_misses: int = 0
+    num_corrupt: int = 0
+    num_shared: int = 0
+    """Requests that waited for an equal one under way."""
 
 
 class Timings(Record):
@@ -273,7 +279,8 @@ class Manifest(Record):
     def comparable(self) -> dict[str, Any]:
         """Everything that the same input and configuration give again on another run or mode."""
         tree = self.model_dump(mode="json", exclude={"timings"})
-        tree["config"].pop("ray", None)
+        for part in ("ray", "store"):
+            tree["config"].pop(part, None)
         return tree
 
 

@@ -45,6 +45,13 @@ class PoolStats:
     engine_s: float
     """Seconds spent inside engines, over all replicas."""
     queue_items: int
+    num_hits: int = 0
+    """Results that lay in the store, and never came here."""
+    num_misses: int = 0
+    num_corrupt: int = 0
+    """Of the misses: values found damaged, and removed."""
+    num_shared: int = 0
+    """Requests that were under way already, and took that one's result."""
 
 
 @dataclass(slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import os
@@ -17,9 +18,11 @@ from actors import languages
 from actors.engine import make_engine
 from actors.errors import ConfigError
 from actors.types import Task
+from cluster.caching import Cache, PoolLike
 from cluster.config import Config, RayConfig, StageConfig
 from cluster.pool import Pool, PoolStats
 from cluster.replicas import InlineReplica, RayReplica, Replica
+from cluster.store import open_store
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +32,15 @@ class Pools:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._pools: dict[str, Pool] = {}
+        self._pools: dict[str, PoolLike] = {}
+        store = open_store(config.store)
+        self._cache = None if store is None else Cache(store)
         self._stack = AsyncExitStack()
         self._starting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
+        if self._cache is not None:
+            await self._stack.enter_async_context(self._cache.opened())
         return self
 
     async def __aexit__(
@@ -41,12 +48,18 @@ class Pools:
     ) -> None:
         await self._stack.aclose()
 
-    async def get(self, task: Task, stage: StageConfig) -> Pool:
-        """The pool of this engine and options, started now if it was not yet."""
+    async def get(self, task: Task, stage: StageConfig) -> PoolLike:
+        """The pool of this engine and options, behind the store; started when first something is not there."""
         key = json.dumps([task, stage.model_dump(mode="json")], sort_keys=True)
         async with self._starting:
             if key not in self._pools:
-                self._pools[key] = await self._stack.enter_async_context(Pool(task, stage, self._start_replica))
+                pool = Pool(task, stage, self._start_replica)
+                start = functools.partial(self._stack.enter_async_context, pool)
+                if self._cache is None:
+                    await start()
+                    self._pools[key] = pool
+                else:
+                    self._pools[key] = await self._cache.front(task, stage, pool, start)
         return self._pools[key]
 
     def stats(self) -> list[PoolStats]:

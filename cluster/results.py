@@ -185,6 +185,10 @@ def _timings(info: MediaInfo, progress: Progress, pools: Sequence[PoolStats]) ->
                 num_batches=pool.num_batches,
                 num_lost_replicas=pool.num_lost_replicas,
                 engine_s=round(pool.engine_s, 3),
+                num_hits=pool.num_hits,
+                num_misses=pool.num_misses,
+                num_corrupt=pool.num_corrupt,
+                num_shared=pool.num_shared,
             )
             for pool in pools
         ),

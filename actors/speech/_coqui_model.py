@@ -125,6 +125,12 @@ def find(model: str) -> Checkpoint | None:
     return Checkpoint(name=path.resolve().parent.name, config=_config_in(path.parent), weights=path)
 
 
+def weights_id(model: str) -> str | None:
+    """Hash of the files of a model on this node; None if it is not here."""
+    checkpoint = find(model)
+    return None if checkpoint is None else f"{hub.fingerprint(checkpoint.folder)}/{checkpoint.weights.name}"
+
+
 def fetched_folder(model: str) -> Path:
     """Where Coqui keeps a ``tts_models/...`` model (``trainer.io.get_user_data_dir``, without its torch)."""
     home = os.environ.get("TTS_HOME") or os.environ.get("XDG_DATA_HOME") or "~/.local/share"

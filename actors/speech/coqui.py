@@ -103,6 +103,11 @@ class Engine(BatchedSpeech):
         tags = tuple(self._own_names)
         return tuple(self._voice(name, tags, config.audio.sample_rate, frame_samples) for name in names)
 
+    def weights_id(self) -> str | None:
+        if self.config.model == JOE_NAME:
+            return JOE_SHA256
+        return _coqui_model.weights_id(self.config.model)
+
     def load(self) -> None:
         import torch
 

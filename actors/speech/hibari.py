@@ -86,6 +86,9 @@ class Engine(OnnxSpeech[Model]):
     def voices(self) -> tuple[Voice, ...]:
         return VOICES
 
+    def weights_id(self) -> str:
+        return weights.pins_digest(MODEL_SHA256, VOCAB_SHA256)
+
     def load(self) -> None:
         from hibari.g2p import G2P
 

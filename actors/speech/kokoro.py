@@ -113,6 +113,9 @@ class Engine(OnnxSpeech[Model]):
     def voices(self) -> tuple[Voice, ...]:
         return VOICES
 
+    def weights_id(self) -> str:
+        return weights.pins_digest(MODEL_SHA256, STYLES_SHA256, VOCAB_SHA256)
+
     def load(self) -> None:
         halves = onnx_graph.cut_model(
             weights.joined(MODEL_PARTS, "kokoro.onnx", MODEL_SHA256),

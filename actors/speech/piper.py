@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field, ValidationError
 
-from actors import languages, onnx_graph, phonemes, weights
+from actors import hub, languages, onnx_graph, phonemes, weights
 from actors.engine import EngineConfig
 from actors.errors import ConfigError, EngineLoadError
 from actors.onnx_graph import Cut, Half, Tensor
@@ -139,6 +139,13 @@ class Engine(OnnxSpeech[Model]):
         if self.config.model is None:
             return (dataclasses.replace(JOE_VOICE, natural_scale=self.config.natural_scale or JOE_VOICE.natural_scale),)
         return _read_voice_file(self.config.model).voices(self.config.model.stem, self.config.natural_scale or 1.0)
+
+    def weights_id(self) -> str | None:
+        path = self.config.model
+        if path is None:
+            return JOE_SHA256
+        files = (path, path.with_name(f"{path.name}.json"))
+        return weights.pins_digest(*map(hub.fingerprint, files)) if all(file.is_file() for file in files) else None
 
     def load(self) -> None:
         bundled = self.config.model is None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from actors import languages, phonemes
+from actors import hub, languages, phonemes
 from actors.device import release_memory, torch_device
 from actors.engine import EngineConfig
 from actors.errors import ConfigError, EngineLoadError, ItemError
@@ -77,6 +77,7 @@ class Conditioning:
 
 class Engine(TwoStepSpeech):
     Config: ClassVar[type[EngineConfig]] = XttsConfig
+    neutral_options = TwoStepSpeech.neutral_options | {"max_cached_speakers"}
     config: XttsConfig
     packages: ClassVar[Mapping[str, str]] = {
         "TTS": "coqui-tts",
@@ -102,6 +103,10 @@ class Engine(TwoStepSpeech):
     def cost(self, request: SpeechRequest) -> float:
         """Seconds of audio; a plan costs next to nothing."""
         return request.duration_s if isinstance(request, SynthesiseRequest) else 0.01
+
+    def weights_id(self) -> str | None:
+        folder = self._local_folder()
+        return hub.fingerprint(folder) if (folder / "config.json").is_file() else None
 
     def load(self) -> None:
         import torch
@@ -307,10 +312,18 @@ class Engine(TwoStepSpeech):
         return require_loaded(self._loaded, "xtts")
 
     def _folder(self) -> Path:
-        if not self.config.model.startswith(_coqui_model.NAME_PREFIX):
-            return Path(self.config.model).expanduser()
-        here = _coqui_model.fetched_folder(self.config.model)
-        return here if (here / "config.json").is_file() else _coqui_model.fetch(self.config.model)
+        folder = self._local_folder()
+        if not self._is_named() or (folder / "config.json").is_file():
+            return folder
+        return _coqui_model.fetch(self.config.model)
+
+    def _local_folder(self) -> Path:
+        if self._is_named():
+            return _coqui_model.fetched_folder(self.config.model)
+        return Path(self.config.model).expanduser()
+
+    def _is_named(self) -> bool:
+        return self.config.model.startswith(_coqui_model.NAME_PREFIX)
 
 
 def _load(folder: Path) -> Any:

@@ -24,7 +24,7 @@ from actors.errors import EngineLoadError, ItemError
 from actors.transcription._batch import BatchedWhisper, Heard, Search, Window
 from actors.transcription._words import FRAME_SAMPLES, is_spoken, timed, without_loops
 from actors.types import ASR_HZ, ItemFailure, Samples, TranscribeRequest, Transcript
-from actors.weights import PinnedFile, Resource, joined_folder
+from actors.weights import PinnedFile, Resource, joined_folder, pins_digest
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
@@ -101,7 +101,8 @@ class Engine(BaseEngine[TranscribeRequest, Transcript]):
         speech_threshold: float = Field(default=0.35, ge=0.0, lt=1.0)
         """Voice detector's probability above which words may start and end; Silero's own leaving threshold."""
 
-    packages: ClassVar[Mapping[str, str]] = {"faster_whisper": "faster-whisper"}
+    packages: ClassVar[Mapping[str, str]] = {"faster_whisper": "faster-whisper", "ctranslate2": "ctranslate2"}
+    neutral_options = BaseEngine.neutral_options | {"batched", "max_batch"}
     config: Config
     _model: WhisperModel | None = None
     _whisper: BatchedWhisper | None = None
@@ -112,6 +113,11 @@ class Engine(BaseEngine[TranscribeRequest, Transcript]):
 
     def describe_languages(self) -> str:
         return ", ".join(sorted(languages.normalise(code) for code in self._codes))
+
+    def weights_id(self) -> str | None:
+        if self.config.model == "base":
+            return pins_digest(*(file.sha256 for file in WHISPER_BASE))
+        return hub.identity(self.config.model)
 
     def load(self) -> None:
         import ctranslate2

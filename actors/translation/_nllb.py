@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator
 
-from actors import languages
+from actors import hub, languages
 from actors.device import HalvingBatch
 from actors.engine import Engine, EngineConfig
 from actors.errors import EngineLoadError, ItemError
@@ -115,6 +115,7 @@ class NllbEngine(Engine[TranslateRequest, Translation]):
     """
 
     Config: ClassVar[type[EngineConfig]] = NllbConfig
+    neutral_options = Engine.neutral_options | {"max_batch_tokens"}
     config: NllbConfig
     _tokenizer: Tokenizer | None = None
 
@@ -123,6 +124,9 @@ class NllbEngine(Engine[TranslateRequest, Translation]):
 
     def describe_languages(self) -> str:
         return f"any two of {', '.join(sorted(bcp47(code) for code in CODES))}"
+
+    def weights_id(self) -> str | None:
+        return hub.identity(self.config.model)
 
     def load(self) -> None:
         folder = self._load_model()

