@@ -96,6 +96,22 @@ class PipelineConfig(Section):
     """Videos dubbed at a time; more wait."""
 
 
+class DriversConfig(Section):
+    """Of a batch over many drivers. Each has pools of its own: N drivers hold N × every pool's ``replicas``."""
+
+    num_cpus: float = Field(default=1.0, ge=0)
+    """Of each driver, without its replicas."""
+    resources: Mapping[str, float] = {}
+    max_losses: int = Field(default=3, ge=2)
+    """Drivers one video may take down before it is given up; the last had nothing else to do."""
+    start_timeout_s: float = Field(default=600.0, gt=0)
+    max_start_failures: int = Field(default=3, ge=1)
+    """In succession; then the others go on without this driver."""
+    restart_delay_s: float = Field(default=1.0, ge=0)
+    silence_timeout_s: float = Field(default=60.0, gt=0)
+    """A driver whose event loop does not answer for so long is replaced."""
+
+
 class OutputConfig(Section):
     audio_bits_per_s: int = Field(default=160_000, ge=32_000, le=512_000)
     """Of each dubbed track."""
@@ -121,6 +137,7 @@ class Config(Section):
     mixing: MixConfig = MixConfig()
     subtitles: SubtitleConfig = SubtitleConfig()
     pipeline: PipelineConfig = PipelineConfig()
+    drivers: DriversConfig = DriversConfig()
     output: OutputConfig = OutputConfig()
     store: StoreConfig = StoreConfig()
     serve: Mapping[str, Any] = Field(default={}, exclude=True)

@@ -38,7 +38,7 @@ async def run(
 
     async def one(job: Job, pools: Pools) -> Outcome:
         async with room:
-            outcome = await _attempt(job, config, pools, Progress(job=job.source.name, on_change=on_change))
+            outcome = await attempt(job, config, pools, Progress(job=job.source.name, on_change=on_change))
             on_outcome(outcome)
             return outcome
 
@@ -47,7 +47,8 @@ async def run(
     return [task.result() for task in tasks]
 
 
-async def _attempt(job: Job, config: Config, pools: Pools, progress: Progress) -> Outcome:
+async def attempt(job: Job, config: Config, pools: Pools, progress: Progress) -> Outcome:
+    """Dub one job; whatever goes wrong with it is its outcome."""
     try:
         manifest = await dub(job, config, pools, progress)
     except Exception as error:

@@ -1,0 +1,184 @@
+"""A batch over several drivers, with real processes: some are killed, frozen or stopped while they work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+# Both are read when Ray is imported.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_worker_niceness", "0")
+
+import ray
+
+from cluster.config import Config, load_config
+from cluster.drivers import run_sharded
+from cluster.pipeline import Job
+from cluster.runner import Outcome
+from tests.media import AudioSpec, make_media, speech
+
+SHORT, LONG = "Good evening.", "Good evening, ladies and gentlemen, and a warm welcome to you all."
+FATAL_S = 2.5
+"""More than SHORT takes, less than LONG."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    ray.init(
+        address="local",
+        num_cpus=16,
+        include_dashboard=False,
+        object_store_memory=100_000_000,
+        log_to_driver=False,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("clips")
+    return (
+        make_media(folder / "short.m4a", audio=[AudioSpec(samples=speech(SHORT))]),
+        make_media(folder / "long.m4a", audio=[AudioSpec(samples=speech(LONG))]),
+    )
+
+
+def jobs_of(tmp_path: Path, *clips: Path) -> list[Job]:
+    jobs = []
+    for index, clip in enumerate(clips):
+        source = Path(shutil.copy(clip, tmp_path / f"{index}{clip.suffix}"))
+        out = tmp_path / "out" / str(index)
+        jobs.append(Job(source=source, targets=("pt",), source_language="en", audio_track=None, out=out))
+    return jobs
+
+
+def config_of(tmp_path: Path, *settings: str, mode: str = "cluster") -> Config:
+    return load_config(
+        "base",
+        [
+            f"ray.mode={mode}",
+            "drivers.num_cpus=0.1",
+            "transcription.engine=tests.standins.waiting_listener",
+            f"transcription.options={{folder: {tmp_path}}}",
+            "transcription.pool.num_cpus=0.1",
+            "translation.engine=tests.standins.echo",
+            "translation.pool.num_cpus=0.1",
+            "speech.engine=tests.standins.echo",
+            "speech.pool.num_cpus=0.1",
+            *settings,
+        ],
+    )
+
+
+def processes(*names: str) -> list[psutil.Process]:
+    """This test's Ray workers by the actor they are."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            title = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if any(title.startswith(f"ray::{name}") for name in names):
+            found.append(process)
+    return found
+
+
+async def until_listening(run: asyncio.Task[Any], folder: Path, num_processes: int) -> list[psutil.Process]:
+    def wait() -> list[Path]:
+        while len(found := list(folder.glob("pid-*"))) < num_processes and not run.done():
+            time.sleep(0.05)
+        return found
+
+    found = await asyncio.to_thread(wait)
+    assert not run.done(), run.result()
+    return [psutil.Process(int(path.name.removeprefix("pid-"))) for path in found]
+
+
+def one_ends(some: list[psutil.Process]) -> bool:
+    end_s = time.monotonic() + 30
+    while all(process.is_running() for process in some) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    return not all(process.is_running() for process in some)
+
+
+async def nothing_outlives() -> bool:
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes("Driver", "EngineHost"), 20)
+    return not alive
+
+
+async def test_videos_of_a_killed_driver_go_to_others(tmp_path: Path, clips: tuple[Path, Path]) -> None:
+    jobs = jobs_of(tmp_path, *[clips[0]] * 6)
+    came: list[Outcome] = []
+    (tmp_path / "hold").touch()
+    run = asyncio.create_task(run_sharded(jobs, config_of(tmp_path), 2, came.append))
+    replicas = await until_listening(run, tmp_path, 2)
+    victim, _ = processes("Driver")
+    victim.kill()
+    assert await asyncio.to_thread(one_ends, replicas)
+    assert not came
+    (tmp_path / "hold").unlink()
+    outcomes = await run
+    assert [outcome.job for outcome in outcomes] == jobs
+    assert [outcome.error for outcome in outcomes] == [None] * 6
+    assert all((job.out / "manifest.json").exists() for job in jobs)
+    assert sorted(id(outcome) for outcome in came) == sorted(id(outcome) for outcome in outcomes)
+    assert await nothing_outlives()
+
+
+async def test_a_video_that_kills_drivers_fails_alone(tmp_path: Path, clips: tuple[Path, Path]) -> None:
+    short, long = clips
+    jobs = jobs_of(tmp_path, short, long, short, short)
+    config = config_of(tmp_path, f"transcription.options.fatal_s={FATAL_S}", mode="inline")
+    outcomes = await run_sharded(jobs, config, 2, lambda outcome: None)
+    assert [outcome.manifest is None for outcome in outcomes] == [False, True, False, False]
+    assert "3 drivers were lost with it" in str(outcomes[1].error)
+    assert await nothing_outlives()
+
+
+async def test_a_frozen_driver_is_replaced(tmp_path: Path, clips: tuple[Path, Path]) -> None:
+    jobs = jobs_of(tmp_path, *[clips[0]] * 3)
+    (tmp_path / "hold").touch()
+    run = asyncio.create_task(run_sharded(jobs, config_of(tmp_path, "drivers.silence_timeout_s=2"), 1, lambda _: None))
+    await until_listening(run, tmp_path, 1)
+    [frozen] = processes("Driver")
+    frozen.suspend()
+    (tmp_path / "hold").unlink()
+    assert [outcome.error for outcome in await run] == [None] * 3
+    assert not frozen.is_running()
+    assert await nothing_outlives()
+
+
+async def test_cancelled_it_leaves_nothing(tmp_path: Path, clips: tuple[Path, Path]) -> None:
+    jobs = jobs_of(tmp_path, *[clips[0]] * 4)
+    (tmp_path / "hold").touch()
+    run = asyncio.create_task(run_sharded(jobs, config_of(tmp_path), 2, lambda _: None))
+    await until_listening(run, tmp_path, 2)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert not list((tmp_path / "out").iterdir())
+    assert await nothing_outlives()
+
+
+async def test_drivers_that_cannot_start_fail_every_video(tmp_path: Path, clips: tuple[Path, Path]) -> None:
+    settings = ("drivers.resources={moon: 1}", "drivers.start_timeout_s=0.5", "drivers.max_start_failures=1")
+    jobs = jobs_of(tmp_path, *clips)
+    outcomes = await run_sharded(jobs, config_of(tmp_path, *settings), 2, lambda _: None)
+    assert ["a driver must start" in str(outcome.error) for outcome in outcomes] == [True, True]
+
+
+async def test_an_input_that_is_no_media_is_an_outcome_like_others(tmp_path: Path, clips: tuple[Path, Path]) -> None:
+    jobs = jobs_of(tmp_path, clips[0], clips[1])
+    jobs[0].source.write_bytes(b"no media")
+    outcomes = await run_sharded(jobs, config_of(tmp_path, mode="inline"), 1, lambda _: None)
+    assert outcomes[0].manifest is None
+    assert outcomes[1].error is None
