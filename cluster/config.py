@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from actors.errors import ConfigError
 from cluster.alignment import AlignConfig
+from cluster.fetch import FetchConfig
 from cluster.fitting import FitConfig
 from cluster.grouping import GroupConfig
 from cluster.media import MediaConfig
@@ -140,6 +141,7 @@ class Config(Section):
     drivers: DriversConfig = DriversConfig()
     output: OutputConfig = OutputConfig()
     store: StoreConfig = StoreConfig()
+    fetch: FetchConfig = FetchConfig()
     serve: Mapping[str, Any] = Field(default={}, exclude=True)
     """The service's own settings, which it checks (serve/settings.py). In no output: they may name a database."""
 

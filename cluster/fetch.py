@@ -1,0 +1,211 @@
+"""Fetching what a stranger's URL names, without letting it reach into this network.
+
+Each hop's host is resolved once, every address it has must be public, and the connection goes to an
+address that was checked: a name that answers differently the second time (DNS rebinding) gains
+nothing. Redirects are followed by hand and checked like the first URL. Size and time are bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import tenacity
+from pydantic import BaseModel, ConfigDict, Field
+
+from actors.errors import MediaError
+
+CHUNK_BYTES = 1 << 20
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""IPv4 addresses as IPv6 ones of a translating network (RFC 6052); the last 32 bits are the real target."""
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class FetchConfig(BaseModel):
+    """What may be fetched from ``http(s)://``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schemes: tuple[Literal["https", "http"], ...] = ("https",)
+    allow_private: bool = False
+    """Also addresses of this machine and its networks. Only where every caller is trusted."""
+    allow_hosts: tuple[str, ...] = ()
+    """Hosts that may have private addresses: the storage of this network."""
+    max_bytes: int = Field(default=20_000_000_000, ge=1)
+    timeout_s: float = Field(default=3600.0, gt=0)
+    """Of one fetch, all its redirects and attempts."""
+    silence_s: float = Field(default=30.0, gt=0)
+    """Without an answer, or without a byte in the middle of one."""
+    max_redirects: int = Field(default=5, ge=0, le=20)
+    attempts: int = Field(default=3, ge=1, le=10)
+    """Where the other side breaks off, or says 429 or 5xx."""
+
+
+class _Transient(Exception):  # noqa: N818  # said to tenacity, never to a caller
+    """Worth another attempt."""
+
+
+async def fetch(url: str, to: Path, config: FetchConfig) -> None:
+    """Write what ``url`` names to the file ``to``. Raises MediaError, and then leaves no file."""
+    retrying = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception_type(_Transient),
+        stop=tenacity.stop_after_attempt(config.attempts),
+        wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=5),
+        reraise=True,
+    )
+    try:
+        with _whole(to):
+            async with asyncio.timeout(config.timeout_s):
+                await retrying(_fetch, url, to, config)
+    except TimeoutError as error:
+        raise MediaError(
+            f"{shown(url)} must be fetched within {config.timeout_s:g} s (fetch.timeout_s); it took longer"
+        ) from error
+    except _Transient as error:
+        raise MediaError(
+            f"{shown(url)} must be reachable; {error}, after {config.attempts} attempts; try again later"
+        ) from error
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+
+
+def shown(url: str) -> str:
+    """The URL for people and logs: without passwords and without a query, which may be a signature."""
+    try:
+        parsed = httpx.URL(url)
+        return str(parsed.copy_with(userinfo=b"", query=None, fragment=None))
+    except (httpx.InvalidURL, TypeError):
+        return "the URL"
+
+
+async def _fetch(url: str, to: Path, config: FetchConfig) -> None:
+    """One attempt."""
+    timeout = httpx.Timeout(config.silence_s)
+    # No proxy and no credentials from the environment: the checked address is the one connected to.
+    async with httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False) as client:
+        target = _parsed(url)
+        for _ in range(config.max_redirects + 1):
+            response = await _open(client, target, config)
+            try:
+                if not response.has_redirect_location:
+                    return await _save(response, target, to, config)
+                target = _redirected(target, response)
+            finally:
+                await response.aclose()
+    raise MediaError(
+        f"{shown(url)} must lead to a file within {config.max_redirects} redirects (fetch.max_redirects); "
+        f"it goes on to {shown(str(target))}"
+    )
+
+
+def _parsed(url: str) -> httpx.URL:
+    try:
+        target = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise MediaError(f"a URL must be well formed, such as https://host/talk.mp4; {error}") from error
+    if not target.host:
+        raise MediaError(f"a URL must name a host, such as https://host/talk.mp4; {shown(url)} names none")
+    return target
+
+
+def _redirected(target: httpx.URL, response: httpx.Response) -> httpx.URL:
+    try:
+        return target.copy_with(userinfo=b"").join(response.headers["location"])
+    except (httpx.InvalidURL, TypeError) as error:
+        raise MediaError(f"{shown(str(target))} redirects to what is no URL; use the file's own URL") from error
+
+
+async def _open(client: httpx.AsyncClient, target: httpx.URL, config: FetchConfig) -> httpx.Response:
+    """The answer of the first of the host's addresses that can be connected to."""
+    if target.scheme not in config.schemes:
+        raise MediaError(
+            f"a URL must begin with {' or '.join(f'{scheme}://' for scheme in config.schemes)} (fetch.schemes); "
+            f"found {shown(str(target))}"
+        )
+    failure: Exception = OSError("no address")
+    for address in await _checked_addresses(target, config):
+        request = client.build_request(
+            "GET",
+            target.copy_with(host=str(address)),
+            # The size must be that of the file: no compression on the way.
+            headers={"Host": target.netloc.decode("ascii"), "Accept-Encoding": "identity"},
+            extensions={"sni_hostname": target.host},  # what the certificate must be for
+        )
+        try:
+            return await client.send(request, stream=True)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            failure = error
+        except httpx.TransportError as error:
+            raise _Transient(_said(error)) from error
+    raise _Transient(_said(failure)) from failure
+
+
+async def _checked_addresses(target: httpx.URL, config: FetchConfig) -> Sequence[Address]:
+    port = target.port or {"http": 80, "https": 443}[target.scheme]
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(target.host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise MediaError(f"{shown(str(target))} must name a host that exists; {error}; check the URL") from error
+    # An IPv6 address may carry a scope: fe80::1%eth0.
+    addresses = list(dict.fromkeys(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found))
+    if not (config.allow_private or target.host in config.allow_hosts) and not all(map(is_public, addresses)):
+        raise MediaError(
+            f"a URL must lead to a public address; the host of {shown(str(target))} has one of a private network; "
+            f"put it on fetch.allow_hosts if it may be read"
+        )
+    return addresses
+
+
+def is_public(address: Address) -> bool:
+    """Whether anybody on the internet could reach it; addresses that wrap another count as that one."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if address in NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+        if inner is not None:
+            return is_public(inner)
+    return address.is_global and not address.is_multicast
+
+
+async def _save(response: httpx.Response, target: httpx.URL, to: Path, config: FetchConfig) -> None:
+    if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
+        raise _Transient(f"it answers {response.status_code}")
+    if response.status_code != httpx.codes.OK:
+        raise MediaError(f"{shown(str(target))} must be there to read; it answers {response.status_code}")
+    _check_size(int(response.headers.get("content-length", 0)), target, config)
+    num_bytes = 0
+    with to.open("wb") as file:
+        try:
+            async for chunk in response.aiter_bytes(CHUNK_BYTES):
+                num_bytes += len(chunk)
+                _check_size(num_bytes, target, config)
+                await asyncio.to_thread(file.write, chunk)
+        except httpx.TransportError as error:  # broken off, or short of its content-length
+            raise _Transient(_said(error)) from error
+        except httpx.DecodingError as error:
+            raise MediaError(f"{shown(str(target))} must be sent as it is; its compression is broken") from error
+
+
+def _check_size(num_bytes: int, target: httpx.URL, config: FetchConfig) -> None:
+    if num_bytes > config.max_bytes:
+        raise MediaError(
+            f"a file must have at most {config.max_bytes} bytes (fetch.max_bytes); {shown(str(target))} has more"
+        )
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
