@@ -10,12 +10,10 @@ import asyncio
 import io
 import json
 import logging
-import signal
 import sys
-from collections.abc import Coroutine, Sequence
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -23,13 +21,28 @@ from rich.console import Console
 from actors import languages
 from actors.errors import ConfigError, DubbingError
 from cluster import cli_models, logs
+from cluster.cli_options import (
+    EXIT_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    AsJson,
+    AudioTrack,
+    ConfigName,
+    From,
+    Inputs,
+    Level,
+    LogLevel,
+    ProfileName,
+    Set,
+    check_outputs,
+    folder_name,
+    until_terminated,
+)
 from cluster.config import Config, dump_yaml, load_config
 from cluster.console import make_display
 from cluster.pipeline import Job
 from cluster.pools import check_languages, ray_session
 from cluster.runner import Outcome, run
-
-EXIT_INPUT, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(name="raydub", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
@@ -37,23 +50,8 @@ app.add_typer(config_app, name="config")
 app.add_typer(cli_models.app, name="models")
 app.command("doctor")(cli_models.doctor)
 
-
-class LogLevel(StrEnum):
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-Inputs = Annotated[list[Path], typer.Argument(help="Video or audio files.", metavar="INPUT...")]
 To = Annotated[str, typer.Option("--to", help="Target language, BCP-47 (pt, en, pt-BR); several by commas.")]
-From = Annotated[str | None, typer.Option("--from", help="Language spoken; heard by itself if not given.")]
-ConfigName = Annotated[str, typer.Option("--config", help="A configuration's name, or a YAML file.")]
-ProfileName = Annotated[str | None, typer.Option("--profile", help="What to trade: quality, balanced or speed.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="A setting: fitting.max_rate=1.3.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder; each input gets a folder of its own in it.")]
-AudioTrack = Annotated[int | None, typer.Option("--audio-track", min=0, help="Which audio track, from 0.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end, on standard output.")]
 Subtitles = Annotated[
     Path | None,
     typer.Option("--subtitles", help="The source's, SRT, VTT or ASS: instead of listening; needs --from."),
@@ -62,7 +60,6 @@ TargetSubtitles = Annotated[
     list[str] | None,
     typer.Option("--target-subtitles", metavar="LANG=FILE", help="A target's: spoken as they are cut and timed."),
 ]
-Level = Annotated[LogLevel, typer.Option("--log-level", help="Of the log on standard error.")]
 
 
 @app.command()
@@ -101,13 +98,13 @@ def dub(
             targets=targets,
             source_language=source,
             audio_track=audio_track,
-            out=out / _folder_name(path),
+            out=out / folder_name(path),
             subtitles=subtitles,
             target_subtitles=own,
         )
         for path in inputs
     ]
-    _check_outputs(jobs)
+    check_outputs(jobs)
     raise typer.Exit(_run(jobs, settings, as_json))
 
 
@@ -150,32 +147,11 @@ def _own_subtitles(assignments: Sequence[str], targets: Sequence[str]) -> dict[s
     return own
 
 
-def _folder_name(path: Path) -> str:
-    """The name without its suffix; whole if only dots are left, which name other folders."""
-    return path.stem if path.stem.strip(".") else path.name
-
-
-def _check_outputs(jobs: Sequence[Job]) -> None:
-    by_folder: dict[Path, Job] = {}
-    for job in jobs:
-        other = by_folder.setdefault(job.out, job)
-        if other is not job:
-            raise ConfigError(
-                f"inputs must differ in name, each gets a folder of its own; {other.source} and {job.source} "
-                f"would both write {job.out}; dub them with different --out"
-            )
-        if job.source.resolve().parent == job.out.resolve():
-            raise ConfigError(
-                f"an input must not lie in the folder of its results, which may replace it; {job.source} is in "
-                f"{job.out}; choose another --out"
-            )
-
-
 def _run(jobs: Sequence[Job], config: Config, as_json: bool) -> int:
     console = Console(stderr=as_json)
     try:
         with ray_session(config), make_display(console) as display:
-            outcomes = asyncio.run(_until_terminated(run(jobs, config, display.show, display.finish)))
+            outcomes = asyncio.run(until_terminated(run(jobs, config, display.show, display.finish)))
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("interrupted: finished videos stand, nothing half-done was left", highlight=False)
         return EXIT_INTERRUPTED
@@ -186,13 +162,6 @@ def _run(jobs: Sequence[Job], config: Config, as_json: bool) -> int:
     if as_json:
         typer.echo(json.dumps({"results": [_as_json(outcome) for outcome in outcomes]}))
     return EXIT_INPUT if any(outcome.manifest is None for outcome in outcomes) else 0
-
-
-async def _until_terminated(work: Coroutine[Any, Any, list[Outcome]]) -> list[Outcome]:
-    """SIGTERM ends the work as Ctrl-C does: cancelled, cleaned up."""
-    task = asyncio.create_task(work)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await task
 
 
 def _as_json(outcome: Outcome) -> dict[str, object]:
