@@ -24,6 +24,14 @@ ASR_HZ = 16_000
 """Sample rate of everything that listens: voice activity detection and transcription."""
 
 
+TIME_DIGITS = 4
+"""Media times are rounded to 0.1 ms where they arise: far under a frame, and the same again when read from text."""
+
+
+def media_time(seconds: float) -> float:
+    return round(seconds, TIME_DIGITS)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
     start_s: float

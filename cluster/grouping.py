@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.types import Segment, Span, TranscribedSegment, Transcript, Unit, Window, Word
+from actors.types import Segment, Span, TranscribedSegment, Transcript, Unit, Window, Word, media_time
 
 SENTENCE_END = re.compile(r"[.!?…。！？؟।]+[\"'”’»)\]」』）]*$")
 # Words that end in a full stop without ending the sentence: titles, and letters as in e.g., U.S., John F.
@@ -93,8 +93,8 @@ def _on_timeline(window: Window, segment: TranscribedSegment) -> Iterator[Word]:
     for word in segment.words:
         yield Word(
             text=word.text,
-            start_s=window.start_s + word.start_s,
-            end_s=window.start_s + word.end_s,
+            start_s=media_time(window.start_s + word.start_s),
+            end_s=media_time(window.start_s + word.end_s),
             probability=word.probability,
         )
 
@@ -157,7 +157,7 @@ class Grouper:
         unit = Unit(
             id=f"u{self._num_units:04d}",
             segments=tuple(self._open),
-            room_end_s=max(end_s, self._open[-1].start_s),
+            room_end_s=media_time(max(end_s, self._open[-1].start_s)),
         )
         self._num_units += 1
         self._open = []

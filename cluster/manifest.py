@@ -13,13 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from actors.types import Candidate, Segment, Unit, Word
+from actors.types import Candidate, Segment, Unit, Word, media_time
 from cluster.fitting import Fit
 from cluster.quality import Measure, Metric, Summary, Verdict
 
 SCHEMA_VERSION = 1
-# Media times to 0.1 ms: far under a frame, and stable in text.
-TIME_DIGITS = 4
 
 
 class Flag(StrEnum):
@@ -186,6 +184,8 @@ class UtteranceRecord(Record):
     rate: float | None
     stretch: float | None
     gain_db: float | None
+    source_lufs: float | None = None
+    """How loud the speaker was up to here: what the gain is chosen by."""
     candidates: tuple[CandidateRecord, ...]
     flags: tuple[Flag, ...]
     error: str | None
@@ -328,7 +328,3 @@ def replace_text(path: Path, text: str) -> None:
 
 def read(path: Path) -> Manifest:
     return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-
-
-def media_time(seconds: float) -> float:
-    return round(seconds, TIME_DIGITS)

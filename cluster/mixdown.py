@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from actors.types import Span
+from actors.types import Span, media_time
 from cluster.branches import Branch
 from cluster.decoding import decode_audio
 from cluster.encoding import AudioEncoder
 from cluster.limiter import RATE_HZ
 from cluster.loudness import VoiceLevels
-from cluster.manifest import CandidateRecord, UtteranceRecord, media_time
+from cluster.manifest import CandidateRecord, UtteranceRecord
 from cluster.media import AudioTrack, MediaInfo
 from cluster.mixing import Mixer, PlacedClip, Placement, mix_track
 from cluster.progress import Progress, Stage
@@ -142,6 +142,7 @@ def _record(line: Spoken, gain_db: float | None) -> UtteranceRecord:
         rate=round(fit.rate, 4) if fit is not None else None,
         stretch=round(fit.stretch, 4) if fit is not None else None,
         gain_db=None if gain_db is None else round(gain_db, 2),
+        source_lufs=utterance.source_lufs,
         candidates=tuple(
             CandidateRecord.of(candidate, natural_s)
             for candidate, natural_s in zip(utterance.candidates, line.natural_s, strict=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -14,13 +16,17 @@ MANIFEST_NAME = "manifest.json"
 
 
 @contextmanager
-def scratch_folder(out: Path) -> Iterator[Path]:
+def scratch_folder(out: Path, *, alone: bool = False) -> Iterator[Path]:
     """A folder beside ``out`` to work in; its content is gone at the end unless it was published.
 
+    ``alone`` says that nobody else works on ``out``: what runs that were killed left there is removed.
     Raises MediaError if ``out`` cannot be written.
     """
     # Its name is short: that of ``out`` may be as long as names can be.
-    scratch = out.parent / f".raydub-{uuid.uuid4().hex}"
+    mark = f".raydub-{hashlib.sha256(os.fsencode(out.name)).hexdigest()[:16]}"
+    scratch = out.parent / f"{mark}-{uuid.uuid4().hex}"
+    for left in out.parent.glob(f"{mark}-*") if alone else ():
+        shutil.rmtree(left, ignore_errors=True)
     with _writable(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.exists() and not out.is_dir():

@@ -8,17 +8,19 @@ and each way to dub it where two are compared.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from actors.types import ASR_HZ, Unit
-from cluster import outputs
+from cluster import lease, outputs
 from cluster.branches import Arm, branches_of
 from cluster.config import Config
 from cluster.cues import SpokenCue, read_cues
 from cluster.decoding import Damage, decode_audio
+from cluster.lease import Lease
 from cluster.listening import HeardUnit, Listener, group_units, heard_segments
 from cluster.logs import log_context
 from cluster.manifest import Manifest
@@ -67,10 +69,10 @@ async def dub(
 ) -> Manifest:
     """Dub one input.
 
-    Raises MediaError, ConfigError, EngineLoadError, alone or in an exception group; a bad item
-    only flags its utterance.
+    Raises MediaError, ConfigError, EngineLoadError, CapacityError (another run writes the same output), alone or
+    in an exception group; a bad item only flags its utterance.
     """
-    with log_context(job=job.source.name), outputs.scratch_folder(job.out) as folder:
+    async with _workplace(job) as (folder, held):
         info = await asyncio.to_thread(probe, job.source, config.media)
         track = await asyncio.to_thread(choose_audio_track, info, job.audio_track, config.media)
         suffix = await asyncio.to_thread(output_suffix, info, config.media)
@@ -124,6 +126,7 @@ async def dub(
                 )
                 tracks.append(dubs.create_task(mixing))
 
+        await asyncio.to_thread(held.check)
         write = functools.partial(
             write_results,
             folder,
@@ -159,6 +162,15 @@ def _own_text(job: Job, media_end_s: float, limits: SubtitleConfig) -> _OwnText:
         source=() if job.subtitles is None else read_cues(job.subtitles, media_end_s, limits),
         by_target={target: read_cues(path, media_end_s, limits) for target, path in job.target_subtitles.items()},
     )
+
+
+@contextlib.asynccontextmanager
+async def _workplace(job: Job) -> AsyncIterator[tuple[Path, Lease]]:
+    """A folder to work in, while nobody else works on the same output."""
+    with log_context(job=job.source.name):
+        async with lease.held(job.out) as held:
+            with outputs.scratch_folder(job.out, alone=True) as folder:
+                yield folder, held
 
 
 async def _to_the_end(work: asyncio.Future[Manifest]) -> Manifest:

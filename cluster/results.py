@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.languages import display_name
-from actors.types import Unit
+from actors.types import Unit, media_time
 from cluster import manifest, outputs
 from cluster.branches import Branch
 from cluster.config import Config
@@ -157,7 +157,7 @@ def _input_record(info: MediaInfo, track: AudioTrack, heard: Heard) -> InputReco
     return InputRecord(
         name=info.path.name,
         format=info.format,
-        duration_s=manifest.media_time(info.duration_s),
+        duration_s=media_time(info.duration_s),
         num_bytes=info.path.stat().st_size,
         audio_track=TrackRecord(
             number=track.number,

@@ -2,6 +2,7 @@
 
 from random import Random
 
+from actors.types import media_time
 from cluster.fitting import Rung
 from cluster.manifest import (
     CandidateRecord,
@@ -16,7 +17,6 @@ from cluster.manifest import (
     UnitRecord,
     UtteranceRecord,
     WordRecord,
-    media_time,
     status_of,
 )
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.types import ASR_HZ, Segment, Span, TranscribedSegment, Transcript, Unit, Window, Word
+from actors.types import ASR_HZ, Segment, Span, TranscribedSegment, Transcript, Unit, Window, Word, media_time
 from cluster.grouping import GroupConfig, Grouper, ends_sentence, segments_of
 
 CONFIG = GroupConfig()
@@ -208,8 +208,8 @@ def talks(draw: st.DrawFn) -> list[list[Word]]:
     for _ in range(draw(st.integers(1, 6))):
         said = []
         for _ in range(draw(st.integers(0, 12))):
-            start_s = clock_s + draw(st.sampled_from([0.0, 0.0, 0.1, 0.5, 2.0, 9.0]))
-            clock_s = start_s + draw(st.floats(0.05, 1.5))
+            start_s = media_time(clock_s + draw(st.sampled_from([0.0, 0.0, 0.1, 0.5, 2.0, 9.0])))
+            clock_s = media_time(start_s + draw(st.floats(0.05, 1.5)))
             said.append(Word(text=draw(text), start_s=start_s, end_s=clock_s, probability=0.5))
         windows.append(said)
         clock_s += draw(st.sampled_from([0.0, 0.3, 5.0]))

@@ -34,6 +34,15 @@ def test_a_result_is_published_whole_and_for_others_to_read(tmp_path: Path) -> N
     assert stat.S_IMODE(out.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
+def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:
+    left, of_another = (outputs.scratch_folder(tmp_path / name) for name in ("talk", "other"))
+    folders = left.__enter__(), of_another.__enter__()
+    with outputs.scratch_folder(tmp_path / "talk"):
+        assert all(folder.exists() for folder in folders)
+    with outputs.scratch_folder(tmp_path / "talk", alone=True):
+        assert [folder.exists() for folder in folders] == [False, True]
+
+
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     def fail() -> None:
         with outputs.scratch_folder(tmp_path / "talk") as folder:
