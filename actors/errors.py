@@ -42,6 +42,10 @@ class EngineLoadError(EngineError):
     """An engine could not be made ready: package, weights or device missing."""
 
 
+class EngineMemoryError(EngineError):
+    """A batch needs more memory than its device has; smaller ones may do."""
+
+
 class ItemError(EngineError):
     """One item of a batch failed; its neighbours are unaffected."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from actors.engine import make_engine
-from actors.errors import DubbingError, EngineError, EngineLoadError, ItemError
+from actors.errors import DubbingError, EngineError, EngineLoadError, EngineMemoryError, ItemError
 from actors.types import ItemFailure, Task
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,9 @@ class BatchReport:
     results: list[Any]
     run_s: float
     """Seconds inside the engine."""
+    exhausted_cost: float | None = None
+    """Cost of the smallest batch of several items that was too large for memory and was run in halves; None if all
+    went well."""
 
 
 class EngineHost:
@@ -48,16 +52,30 @@ class EngineHost:
 
     def run(self, batch: Sequence[Any]) -> BatchReport:
         start = time.perf_counter()
+        exhausted: list[float] = []
+        results = self._run_parts(batch, exhausted)
+        run_s = time.perf_counter() - start
+        return BatchReport(results=results, run_s=run_s, exhausted_cost=min(exhausted, default=None))
+
+    def _run_parts(self, batch: Sequence[Any], exhausted: list[float]) -> list[Any]:
+        """Whole if that works; out of memory, in halves; else one by one. Notes the cost of what was too large."""
         try:
-            results = self._checked(batch)
+            return self._checked(batch)
         except Exception as error:
-            # A library that rejects one item often rejects the whole call: find out which item it was.
             if len(batch) == 1:
-                results = [ItemFailure(error=self._item_error(error))]
-            else:
-                log.warning("batch failed, items run alone engine=%s items=%d error=%r", self._name, len(batch), error)
-                results = [result for item in batch for result in self.run([item]).results]
-        return BatchReport(results=results, run_s=time.perf_counter() - start)
+                return [ItemFailure(error=self._item_error(error))]
+            out_of_memory = is_out_of_memory(error)
+            log.warning("batch failed engine=%s items=%d error=%r", self._name, len(batch), error)
+        # Outside the handler: the error's traceback holds the frames, and they what they had allocated.
+        if out_of_memory:
+            _free_cached_memory()
+            exhausted.append(sum(self._engine.cost(item) for item in batch))
+            half = len(batch) // 2
+            parts = [batch[:half], batch[half:]]
+        else:
+            # A library that rejects one item often rejects the whole call: find out which item it was.
+            parts = [[item] for item in batch]
+        return [result for part in parts for result in self._run_parts(part, exhausted)]
 
     def close(self) -> None:
         self._engine.close()
@@ -72,3 +90,18 @@ class EngineHost:
         if isinstance(error, ItemError):
             return error
         return ItemError(f"{self._name}: {type(error).__name__}: {error}")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")  # not imported for this: what was not loaded cannot have raised
+    kinds = (
+        (MemoryError, EngineMemoryError) if torch is None else (MemoryError, EngineMemoryError, torch.OutOfMemoryError)
+    )
+    return isinstance(error, kinds)
+
+
+def _free_cached_memory() -> None:
+    """What torch keeps for later of a failed batch is in the way of its halves."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

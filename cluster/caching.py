@@ -59,7 +59,7 @@ class PoolLike(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def submit(self, request: Any, *, order: float = 0.0) -> Any: ...
+    async def submit(self, request: Any, *, order: float = 0.0, job: str = "", priority: int = 0) -> Any: ...
 
     def stats(self) -> PoolStats: ...
 
@@ -181,8 +181,8 @@ class CachedPool:
                 await self._start()
                 self._has_started = True
 
-    async def submit(self, request: Any, *, order: float = 0.0) -> Any:
-        """As the pool's. A request equal to one under way waits for that, whatever its own ``order``."""
+    async def submit(self, request: Any, *, order: float = 0.0, job: str = "", priority: int = 0) -> Any:
+        """As the pool's. A request equal to one under way waits for that, whoever asked for it, and when."""
         try:
             key = await self._cache.key(self._keyring, request)
         except CodecError as error:
@@ -190,7 +190,8 @@ class CachedPool:
         where = key, _fresh.get()
         flight = self._flights.get(where)
         if flight is None:
-            answer = asyncio.create_task(self._answer(key, request, order))
+            submit = functools.partial(self._pool.submit, request, order=order, job=job, priority=priority)
+            answer = asyncio.create_task(self._answer(key, submit))
             flight = self._flights[where] = _Flight(answer)
             answer.add_done_callback(lambda _: self._forget(where, flight))
         else:
@@ -221,7 +222,7 @@ class CachedPool:
         await asyncio.gather(*(flight.answer for flight in self._flights.values()), return_exceptions=True)
         await asyncio.gather(*self._writes)
 
-    async def _answer(self, key: Key, request: Any, order: float) -> Any:
+    async def _answer(self, key: Key, submit: Callable[[], Awaitable[Any]]) -> Any:
         found = None if _fresh.get() else await self._find(key)
         if found is not None:
             self._num_hits += 1
@@ -229,7 +230,7 @@ class CachedPool:
         self._num_misses += 1
         await self._cache.note_miss(self.task)
         await self.start()
-        result = await self._pool.submit(request, order=order)
+        result = await submit()
         writing = await self._cache.keep(key, result)
         self._writes.add(writing)
         writing.add_done_callback(self._writes.discard)

@@ -10,10 +10,10 @@ import difflib
 import importlib.resources
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from actors.errors import ConfigError
 from cluster.alignment import AlignConfig
@@ -46,19 +46,66 @@ class RayConfig(Section):
 
 class PoolConfig(Section):
     replicas: int = Field(default=1, ge=1, le=4096)
+    """How many at the start, and always, unless ``min_replicas`` or ``max_replicas`` says otherwise."""
+    min_replicas: int | None = Field(default=None, ge=0, le=4096)
+    """Kept though there is nothing to do; with 0, an idle pool gives everything up until the next request."""
+    max_replicas: int | None = Field(default=None, ge=1, le=4096)
+    target_drain_s: float = Field(default=2.0, gt=0)
+    """Another replica is wanted while those there are need longer than this for what waits."""
+    up_delay_s: float = Field(default=1.0, ge=0)
+    """How long that must last; the first request of a pool without replicas does not wait."""
+    down_delay_s: float = Field(default=30.0, ge=0)
+    """How long fewer must have been enough before one is given up, unless another pool needs its GPU."""
     num_cpus: float = Field(default=1.0, ge=0)
     num_gpus: float = Field(default=0.0, ge=0)
+    """Of one replica; a share, such as 0.25, lets several use one GPU."""
     resources: Mapping[str, float] = {}
+    """Ray's custom resources that one replica takes."""
+    accelerator_type: str | None = None
+    """Ray's name of the GPU it must run on, such as A100 or H100."""
+    node_labels: Mapping[str, str] = {}
+    """Labels its node must have: a value, or Ray's ``!value``, ``in(a,b)``, ``!in(a,b)``. For CPU nodes give those
+    a label (``ray start --labels=kind=cpu``) and ask for it here."""
     batch: BatchLimits = BatchLimits()
     max_pending_items: int = Field(default=256, ge=1)
     """Requests waiting or under way, or what the replicas hold if that is more; others wait at the door."""
+    max_pending_items_per_job: int | None = Field(default=None, ge=1)
+    """The same of one job; None for no limit but that above. A place that falls free goes to the job with fewest."""
+    place_timeout_s: float = Field(default=600.0, gt=0)
+    """For a node to have room for a replica, and be added if the cluster grows."""
     load_timeout_s: float = Field(default=600.0, gt=0)
     call_timeout_s: float = Field(default=300.0, gt=0)
     """A batch that takes longer means a hung replica, which is replaced."""
     max_load_failures: int = Field(default=3, ge=1)
     max_losses: int = Field(default=3, ge=2)
     """Replicas one request may take down before it is given up; the last had nothing else to do."""
+    quarantine_s: float = Field(default=3600.0, ge=0)
+    """How long a request that was given up so is refused when it comes again."""
     restart_delay_s: float = Field(default=0.5, ge=0)
+
+    @model_validator(mode="after")
+    def _check_range(self) -> Self:
+        if self.smallest > self.largest:
+            raise ValueError(f"min_replicas must be at most max_replicas; found {self.smallest} and {self.largest}")
+        return self
+
+    @property
+    def smallest(self) -> int:
+        if self.min_replicas is not None:
+            return self.min_replicas
+        return self.replicas if self.max_replicas is None else min(self.replicas, self.max_replicas)
+
+    @property
+    def largest(self) -> int:
+        return max(self.replicas, self.smallest) if self.max_replicas is None else self.max_replicas
+
+    def describe_needs(self) -> str:
+        """Of one replica: "1 CPU, 0.5 GPU of type A100"."""
+        needs = [f"{self.num_cpus:g} CPU", f"{self.num_gpus:g} GPU"]
+        needs[-1] += f" of type {self.accelerator_type}" if self.accelerator_type is not None else ""
+        needs += [f"{amount:g} {name}" for name, amount in self.resources.items()]
+        needs += [f"label {name}={value}" for name, value in self.node_labels.items()]
+        return ", ".join(needs)
 
 
 class StageConfig(Section):

@@ -26,12 +26,11 @@ from actors.types import (
     Unit,
     Window,
 )
-from cluster.caching import PoolLike
 from cluster.config import Config
 from cluster.grouping import Grouper, segments_of
 from cluster.logs import log_context
 from cluster.loudness import SpeechLoudness
-from cluster.pools import check_languages
+from cluster.pools import JobPool, check_languages
 from cluster.progress import Progress, Stage
 from cluster.streams import closing
 
@@ -64,7 +63,7 @@ class Listener:
     def __init__(
         self,
         config: Config,
-        pool: PoolLike,
+        pool: JobPool,
         language: str | None,
         targets: tuple[str, ...],
         progress: Progress,

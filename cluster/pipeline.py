@@ -85,7 +85,7 @@ async def dub(
         listener: Listener | CueListener
         if job.subtitles is None:
             windows = from_thread(cut_windows(audio, config.windows), limit.max_windows)
-            transcription = await pools.get("transcription", config.transcription)
+            transcription = await pools.get("transcription", config.transcription, progress.asker)
             listener = Listener(
                 config, transcription, job.source_language, job.targets, progress, own_text=own.by_target
             )
@@ -106,12 +106,12 @@ async def dub(
                     cues = own.by_target[branch.target]
                     lines = cue_utterances(reader, cues, branch.target, info.duration_s, progress)
                 else:
-                    translation = await pools.get("translation", branch.config.translation)
+                    translation = await pools.get("translation", branch.config.translation, progress.asker)
                     translator = Translator(branch.config, translation, branch.target, progress)
                     lines = flatten(ordered_map(reader, translator.translate, limit.max_utterances))
                 utterances = tap(lines, observe)
 
-                speech = await pools.get("speech", speech_stage(branch.config, branch.target))
+                speech = await pools.get("speech", speech_stage(branch.config, branch.target), progress.asker)
                 speaker = Speaker(branch.config, speech, branch.target, progress)
                 spoken = tap(ordered_map(utterances, speaker.speak, limit.max_utterances), observe)
 

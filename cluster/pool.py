@@ -1,41 +1,47 @@
 """A pool: replicas of one engine behind one bounded queue.
 
-Requests from all videos and languages wait in one queue, the next one needed first; micro-batches
-go to the least loaded replica, two at a time, so that none waits on this driver. A replica that
-dies or hangs is replaced and its requests run elsewhere. What to do is decided in `scheduling.py`.
+Requests from all videos and languages wait in one queue, which takes turns between jobs; micro-batches go
+to the least loaded replica, two at a time, so that none waits on this driver. A replica that dies or hangs
+is replaced and its requests run elsewhere. What to do is decided in `scheduling.py` and `fairness.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import bisect
 import contextlib
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from actors.engine import make_engine
 from actors.errors import EngineError, EngineLoadError, ItemError, ReplicaLostError
+from actors.host import BatchReport
 from actors.types import ItemFailure, Task
 from cluster.config import PoolConfig, StageConfig
+from cluster.deadline import within
+from cluster.fairness import Door, FairQueue, Ticket
+from cluster.fleet import Fleet, ReplicaState, Serving
 from cluster.logs import log_context, new_context
-from cluster.replicas import Replica, ReplicaDiedError
-from cluster.scheduling import AfterLoss, Assignment, QueuedItem, ReplicaLoad, after_loss, dispatch
+from cluster.quarantine import Quarantine
+from cluster.replicas import Replica, ReplicaDiedError, ReplicaOutOfMemoryError, ResultLostError
+from cluster.scheduling import AfterLoss, Backlog, Send, after_exhaustion, after_loss, next_batch
 
 log = logging.getLogger(__name__)
 
 E = TypeVar("E", bound=BaseException)
 
-MAX_RESTART_DELAY_S = 60.0
+MEASURED_WEIGHT = 0.2
+"""Of the latest batch in the moving average of the engine's pace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStats:
-    """What a pool has done so far."""
+    """What a pool has done so far, and how it is."""
 
     name: str
     num_items: int
@@ -45,6 +51,28 @@ class PoolStats:
     engine_s: float
     """Seconds spent inside engines, over all replicas."""
     queue_items: int
+    queue_cost: float = 0.0
+    """In the engine's unit."""
+    running_items: int = 0
+    oldest_wait_s: float = 0.0
+    """Of what is in the queue."""
+    target: int = 0
+    """Replicas wanted."""
+    num_serving: int = 0
+    num_loading: int = 0
+    num_pending: int = 0
+    """Replicas that no node has room for yet."""
+    num_draining: int = 0
+    num_resting: int = 0
+    """Replicas that did not load, and are tried again later."""
+    s_per_cost: float | None = None
+    """Seconds of one replica per unit of cost, lately; None until measured."""
+    memory_cost_limit: float | None = None
+    """Cost that a batch is kept to since a larger one was too much for memory; None if none was."""
+    num_quarantined: int = 0
+    """Requests that are refused, as replicas died of them."""
+    last_error: str | None = None
+    """Of a replica."""
     num_hits: int = 0
     """Results that lay in the store, and never came here."""
     num_misses: int = 0
@@ -54,96 +82,127 @@ class PoolStats:
     """Requests that were under way already, and took that one's result."""
 
 
-@dataclass(slots=True, eq=False)
-class _Entry:
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Entry(Ticket):
     """A request from its submission to its outcome."""
 
     request: Any
-    order: tuple[float, int]
-    item: QueuedItem
     outcome: asyncio.Future[Any]
     num_losses: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Serving:
-    """A replica from loaded to lost, and what it has been given."""
-
-    id: int
-    replica: Replica
-    lost: asyncio.Event = field(default_factory=asyncio.Event)
-    batches: dict[asyncio.Task[None], Sequence[_Entry]] = field(default_factory=dict)
-
-    @property
-    def load(self) -> ReplicaLoad:
-        alone = any(entries[0].item.alone for entries in self.batches.values())
-        return ReplicaLoad(id=self.id, num_batches=len(self.batches), alone=alone)
+    alone: bool = False
+    """Replicas died with it and others: it gets one to itself."""
 
 
 class Pool:
-    """Use as ``async with Pool(...) as pool: result = await pool.submit(request)``."""
+    """Use as ``async with Pool(...) as pool: result = await pool.submit(request)``.
 
-    def __init__(self, task: Task, stage: StageConfig, start_replica: Callable[[Task, StageConfig], Replica]) -> None:
+    Starts ``num_replicas``, by default as many as it always keeps.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        stage: StageConfig,
+        start_replica: Callable[[Task, StageConfig], Replica],
+        num_replicas: int | None = None,
+    ) -> None:
         self.name = f"{task}/{stage.engine}"
+        self.config: PoolConfig = stage.pool
         self._engine = make_engine(task, stage.engine, stage.options)  # never loaded here: it knows what requests cost
-        self._config: PoolConfig = stage.pool
-        self._start_replica = functools.partial(start_replica, task, stage)
-        self._queue: list[_Entry] = []
-        self._sequence = itertools.count()
-        held_items = self._config.replicas * self._config.batch.in_flight * self._config.batch.max_items
-        self._room = asyncio.Semaphore(max(self._config.max_pending_items, held_items))
+        self._limits = self.config.batch
+        self._num_at_start = self.config.smallest if num_replicas is None else num_replicas
+        self._queue: FairQueue[_Entry] = FairQueue()
+        self._suspects: deque[_Entry] = deque()
+        held_items = self.config.largest * self._limits.in_flight * self._limits.max_items
+        max_items = max(self.config.max_pending_items, held_items)
+        self._door = Door(max_items, self.config.max_pending_items_per_job or max_items)
         self._wake = asyncio.Event()
-        self._serving: dict[int, _Serving] = {}
-        self._hopeless: set[int] = set()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._fleet: Fleet[_Entry] = Fleet(
+            self.name,
+            self.config,
+            functools.partial(start_replica, task, stage),
+            on_change=self._wake.set,
+            on_unloadable=self._fail_waiting,
+            on_defect=self._check,
+        )
+        self._quarantine = Quarantine(self.config.quarantine_s)
+        self._dispatching: asyncio.Task[None] | None = None
         self._closed: EngineError | None = EngineError(f"{self.name} must be open: use it inside `async with`")
-        self._unloadable: EngineLoadError | None = None
-        self._has_loaded = False
         self._num_items = self._num_failed = self._num_batches = self._num_lost = 0
         self._engine_s = 0.0
+        self._s_per_cost: float | None = None
 
     async def __aenter__(self) -> Self:
         self._closed = None
-        self._start(self._dispatch(), f"{self.name} dispatch")
-        for id in range(self._config.replicas):
-            self._start(self._supervise(id), f"{self.name}#{id}", replica=str(id))
+        context = new_context(stage=self.name)
+        self._dispatching = asyncio.get_running_loop().create_task(
+            self._dispatch(), name=f"{self.name} dispatch", context=context
+        )
+        self._dispatching.add_done_callback(self._check)
+        self.resize(self._num_at_start)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close(EngineError(f"{self.name} must stay open until its requests are answered; it was closed"))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        assert self._dispatching is not None
+        self._dispatching.cancel()
+        await asyncio.gather(self._dispatching, return_exceptions=True)
+        await self._fleet.close()
 
-    async def submit(self, request: Any, *, order: float = 0.0) -> Any:
+    def resize(self, num_replicas: int) -> None:
+        """Want this many replicas from now on; those spared finish what they have."""
+        self._fleet.resize(num_replicas)
+
+    async def submit(self, request: Any, *, order: float = 0.0, job: str = "", priority: int = 0) -> Any:
         """The engine's result for one request; waits while the queue is full.
 
-        Of what waits, the lowest ``order`` runs first: the time it is needed.
+        Jobs take turns, by the work they ask for; of one job, the lowest ``order`` runs first: the time it is
+        needed. A class of higher ``priority`` goes before, and leaves the one below a sixteenth of the work.
         Raises ItemError if this request failed, ReplicaLostError if replicas kept dying with it,
         EngineLoadError if the engine cannot be made ready, EngineError if the pool is not open.
         """
-        async with self._room:
-            refusal = self._closed or self._unloadable
-            if refusal is not None:
-                raise _copy(refusal)
-            loop = asyncio.get_running_loop()
-            entry = _Entry(
-                request=request,
-                order=(order, next(self._sequence)),
-                item=QueuedItem(cost=self._engine.cost(request), queued_s=loop.time()),
-                outcome=loop.create_future(),
+        await self._door.enter(job)
+        try:
+            return await self._submit(request, order, job, priority)
+        finally:
+            self._door.leave(job)
+
+    async def _submit(self, request: Any, order: float, job: str, priority: int) -> Any:
+        refusal = self._closed or self._fleet.unloadable
+        if refusal is not None:
+            raise _copy(refusal)
+        loop = asyncio.get_running_loop()
+        now_s, cost = loop.time(), self._engine.cost(request)
+        if self._quarantine.has(request, cost, now_s):
+            raise ReplicaLostError(
+                f"{self.name} must survive this request; replicas were lost with the same one before, and it is "
+                f"refused for {self.config.quarantine_s:g} s after that"
             )
-            self._enqueue(entry)
-            try:
-                return await entry.outcome
-            except asyncio.CancelledError:
-                with contextlib.suppress(ValueError):  # on a replica already: its result will be dropped
-                    self._queue.remove(entry)
-                raise
+        entry = _Entry(
+            job=job,
+            priority=priority,
+            order=order,
+            cost=cost,
+            queued_s=now_s,
+            request=request,
+            outcome=loop.create_future(),
+        )
+        self._enqueue(entry)
+        try:
+            return await entry.outcome
+        except asyncio.CancelledError:
+            if entry in self._queue:  # else on a replica already: its result will be dropped
+                self._queue.remove(entry)
+            with contextlib.suppress(ValueError):
+                self._suspects.remove(entry)
+            raise
 
     def stats(self) -> PoolStats:
+        oldest_s = self._queue.oldest_s
+        states = self._fleet.states()
+        learnt = self._limits.max_cost != self.config.batch.max_cost
         return PoolStats(
             name=self.name,
             num_items=self._num_items,
@@ -151,60 +210,100 @@ class Pool:
             num_batches=self._num_batches,
             num_lost_replicas=self._num_lost,
             engine_s=self._engine_s,
-            queue_items=len(self._queue),
+            queue_items=len(self._queue) + len(self._suspects),
+            queue_cost=self._queue.cost + sum(entry.cost for entry in self._suspects),
+            running_items=sum(len(batch) for batch in self._under_way()),
+            oldest_wait_s=0.0 if oldest_s is None else asyncio.get_running_loop().time() - oldest_s,
+            target=self._fleet.target,
+            num_serving=states[ReplicaState.SERVING],
+            num_loading=states[ReplicaState.LOADING],
+            num_pending=states[ReplicaState.PENDING],
+            num_draining=states[ReplicaState.DRAINING],
+            num_resting=states[ReplicaState.RESTING],
+            s_per_cost=self._s_per_cost,
+            memory_cost_limit=self._limits.max_cost if learnt else None,
+            num_quarantined=len(self._quarantine),
+            last_error=self._fleet.last_error,
         )
 
     # --- queue and dispatch
 
     def _enqueue(self, entry: _Entry) -> None:
-        bisect.insort(self._queue, entry, key=lambda waiting: waiting.order)
+        if entry.alone:
+            self._suspects.append(entry)
+        else:
+            self._queue.push(entry)
         self._wake.set()
 
     async def _dispatch(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            decision = dispatch(
-                [entry.item for entry in self._queue],
-                [serving.load for serving in self._serving.values()],
-                self._config.batch,
-                asyncio.get_running_loop().time(),
-            )
-            for assignment in decision.assignments:
-                self._send(assignment)
+            decision = next_batch(self._backlog(), self._loads(), self._limits, loop.time())
+            if isinstance(decision, Send):
+                self._send(decision)
+                continue
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(decision.wake_at_s):
+                async with asyncio.timeout_at(decision.until_s):
                     await self._wake.wait()
             self._wake.clear()
 
-    def _send(self, assignment: Assignment) -> None:
-        entries = self._queue[: assignment.num_items]
-        del self._queue[: assignment.num_items]
-        serving = self._serving[assignment.replica_id]
+    def _backlog(self) -> Backlog:
+        queue = self._queue
+        return Backlog(num_items=len(queue), cost=queue.cost, oldest_s=queue.oldest_s, num_suspects=len(self._suspects))
+
+    def _loads(self) -> list[Any]:
+        return [serving.load for serving in self._fleet.serving.values()]
+
+    def _send(self, decision: Send) -> None:
+        serving = self._fleet.serving[decision.replica_id]
+        if decision.suspect:
+            entries = [self._suspects.popleft()]
+            serving.alone = True
+        else:
+            entries = self._queue.take(decision.max_items, self._limits.max_cost)
         # Batches run one after another: this one may wait for those before it.
-        timeout_s = self._config.call_timeout_s * (len(serving.batches) + 1)
+        timeout_s = self.config.call_timeout_s * (len(serving.batches) + 1)
         batch = asyncio.create_task(self._run_batch(serving, entries, timeout_s))
         serving.batches[batch] = entries
         batch.add_done_callback(functools.partial(self._after_batch, serving))
 
-    async def _run_batch(self, serving: _Serving, entries: Sequence[_Entry], timeout_s: float) -> None:
+    async def _run_batch(self, serving: Serving[_Entry], entries: Sequence[_Entry], timeout_s: float) -> None:
         outcomes: Sequence[Any]
         try:
-            async with asyncio.timeout(timeout_s):
-                report = await serving.replica.run([entry.request for entry in entries])
+            report = await within(timeout_s, serving.replica.run([entry.request for entry in entries]))
         except ReplicaDiedError as error:
             return self._lose(serving, error)
-        except TimeoutError:
-            return self._lose(serving, ReplicaDiedError(f"no answer within {timeout_s:g} s"))
+        except TimeoutError as error:
+            return self._lose(serving, ReplicaDiedError(str(error)))
+        except ResultLostError as error:
+            return self._after_loss(entries, error)
         except Exception as error:
             outcomes = [_item_error(error) for _ in entries]
         else:
             outcomes = report.results
-            self._num_batches += 1
-            self._engine_s += report.run_s
+            self._note(report, entries)
         for entry, outcome in zip(entries, outcomes, strict=True):
             self._settle(entry, outcome.error if isinstance(outcome, ItemFailure) else outcome)
 
-    def _after_batch(self, serving: _Serving, batch: asyncio.Task[None]) -> None:
-        del serving.batches[batch]
+    def _note(self, report: BatchReport, entries: Sequence[_Entry]) -> None:
+        self._num_batches += 1
+        self._engine_s += report.run_s
+        cost = sum(entry.cost for entry in entries)
+        if cost > 0:
+            pace = report.run_s / cost
+            known = pace if self._s_per_cost is None else self._s_per_cost
+            self._s_per_cost = known + MEASURED_WEIGHT * (pace - known)
+        if report.exhausted_cost is not None:
+            self._limit(report.exhausted_cost)
+
+    def _limit(self, exhausted_cost: float) -> None:
+        """Keep batches below what was too much for memory."""
+        self._limits = after_exhaustion(self._limits, exhausted_cost)
+        with log_context(stage=self.name):
+            log.warning("out of memory cost=%g max_cost=%s", exhausted_cost, self._limits.max_cost)
+
+    def _after_batch(self, serving: Serving[_Entry], batch: asyncio.Task[None]) -> None:
+        self._fleet.batch_ended(serving, batch)
         self._wake.set()
         self._check(batch)
 
@@ -218,99 +317,50 @@ class Pool:
         else:
             entry.outcome.set_result(outcome)
 
-    # --- replicas and their deaths
+    # --- deaths
 
-    async def _supervise(self, id: int) -> None:
-        """Keep one replica up: load it, let it serve, replace it when it is lost."""
-        num_failures = 0
-        while True:
-            replica = self._start_replica()
-            try:
-                async with asyncio.timeout(self._config.load_timeout_s):
-                    await replica.load()
-            except (EngineLoadError, ReplicaDiedError, TimeoutError) as error:
-                replica.kill()
-                num_failures += 1
-                self._after_load_failure(id, num_failures, error)
-                delay_s = self._config.restart_delay_s * 2 ** min(num_failures - 1, 16)
-                await asyncio.sleep(min(MAX_RESTART_DELAY_S, delay_s))
-            except BaseException:
-                replica.kill()
-                raise
-            else:
-                num_failures = 0
-                await self._serve(id, replica)
-
-    async def _serve(self, id: int, replica: Replica) -> None:
-        """Let the replica take batches until it is lost or the pool is closed."""
-        serving = self._serving[id] = _Serving(id=id, replica=replica)
-        self._has_loaded = True
-        self._hopeless.discard(id)
-        self._unloadable = None
-        self._wake.set()
-        try:
-            await serving.lost.wait()
-        finally:
-            under_way = tuple(serving.batches)
-            for batch in under_way:
-                batch.cancel()
-            if under_way or serving.lost.is_set():
-                replica.kill()
-            else:
-                await replica.close()
-            await asyncio.gather(*under_way, return_exceptions=True)
-
-    def _lose(self, serving: _Serving, error: ReplicaDiedError) -> None:
+    def _lose(self, serving: Serving[_Entry], error: ReplicaDiedError) -> None:
         """Queue again what a dead or hung replica had; its supervisor makes an end of it."""
-        if serving.lost.is_set():
+        if not self._fleet.lose(serving, error):
             return
-        serving.lost.set()
-        self._serving.pop(serving.id, None)
         self._num_lost += 1
-        entries = [entry for batch in serving.batches.values() for entry in batch if not entry.outcome.done()]
+        running, *waiting = serving.batches.values()
         with log_context(stage=self.name, replica=str(serving.id)):
-            log.warning("replica lost items=%d error=%s", len(entries), error)
-        for entry in entries:
-            self._after_loss(entry, error)
-
-    def _after_loss(self, entry: _Entry, error: ReplicaDiedError) -> None:
-        entry.num_losses += 1
-        decision = after_loss(entry.num_losses, entry.item.alone, self._config.max_losses)
-        if decision is AfterLoss.GIVE_UP:
-            message = (
-                f"{self.name} must answer within {self._config.call_timeout_s:g} s and stay alive; "
-                f"{entry.num_losses} replicas were lost with this request, the last with nothing else on it: {error}"
-            )
-            self._settle(entry, _caused(ReplicaLostError(message), error))
+            num_items = len(running) + sum(map(len, waiting))
+            log.warning("replica lost items=%d error=%s", num_items, error)
+        for entry in itertools.chain.from_iterable(waiting):  # they had not begun
+            self._retry(entry)
+        if isinstance(error, ReplicaOutOfMemoryError) and len(running) > 1:
+            self._limit(sum(entry.cost for entry in running))
+            for entry in running:
+                self._retry(entry)
         else:
-            entry.item = replace(entry.item, alone=decision is AfterLoss.RETRY_ALONE)
+            self._after_loss(running, error)
+
+    def _after_loss(self, entries: Sequence[_Entry], error: Exception) -> None:
+        for entry in entries:
+            entry.num_losses += 1
+            decision = after_loss(entry.num_losses, entry.alone, self.config.max_losses)
+            if decision is AfterLoss.GIVE_UP:
+                self._give_up(entry, error)
+            else:
+                entry.alone = decision is AfterLoss.RETRY_ALONE
+                self._retry(entry)
+
+    def _retry(self, entry: _Entry) -> None:
+        if not entry.outcome.done():
             self._enqueue(entry)
 
-    def _after_load_failure(self, id: int, num_failures: int, error: Exception) -> None:
-        log.warning("replica did not load failures=%d error=%r", num_failures, error)
-        # A missing package or file stays missing; an engine that has loaded before deserves more tries.
-        needs_help = isinstance(error, EngineLoadError) and not self._has_loaded
-        if needs_help or num_failures >= self._config.max_load_failures:
-            self._hopeless.add(id)
-        if len(self._hopeless) < self._config.replicas:
-            return
-        # Tries go on, ever more rarely: what is missing may come back. Nobody waits for it.
+    def _give_up(self, entry: _Entry, error: Exception) -> None:
+        if isinstance(error, ReplicaDiedError):
+            self._quarantine.add(entry.request, entry.cost, asyncio.get_running_loop().time())
         message = (
-            f"{self.name} must load within {self._config.load_timeout_s:g} s; "
-            f"{num_failures} replicas did not, the last one with {error!r}"
+            f"{self.name} must answer within {self.config.call_timeout_s:g} s and stay alive; "
+            f"{entry.num_losses} replicas were lost with this request, the last with nothing else on it: {error}"
         )
-        reason = error if isinstance(error, EngineLoadError) else _caused(EngineLoadError(message), error)
-        self._unloadable = reason
-        self._fail_waiting(reason)
+        self._settle(entry, _caused(ReplicaLostError(message), error))
 
     # --- the end
-
-    def _start(self, coroutine: Coroutine[Any, Any, None], name: str, replica: str = "-") -> None:
-        """Run for the pool's life, in the context of no job."""
-        context = new_context(stage=self.name, replica=replica)
-        task = asyncio.get_running_loop().create_task(coroutine, name=name, context=context)
-        task.add_done_callback(self._check)
-        self._tasks.append(task)
 
     def _check(self, task: asyncio.Task[None]) -> None:
         """Should a task of the pool itself fail, no caller may wait in vain."""
@@ -323,11 +373,14 @@ class Pool:
         self._closed = reason
         self._fail_waiting(reason)
 
-    def _fail_waiting(self, reason: EngineError) -> None:
-        under_way = [batch for serving in self._serving.values() for batch in serving.batches.values()]
-        for entry in itertools.chain(self._queue, *under_way):
+    def _fail_waiting(self, reason: EngineError | EngineLoadError) -> None:
+        waiting = [*self._queue.drain(), *self._suspects]
+        self._suspects.clear()
+        for entry in itertools.chain(waiting, *self._under_way()):
             self._settle(entry, _copy(reason))
-        self._queue.clear()
+
+    def _under_way(self) -> list[Sequence[_Entry]]:
+        return [batch for serving in self._fleet.serving.values() for batch in serving.batches.values()]
 
 
 def _item_error(error: Exception) -> ItemError:

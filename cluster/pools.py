@@ -21,10 +21,27 @@ from actors.types import Task
 from cluster.caching import Cache, PoolLike
 from cluster.config import Config, RayConfig, StageConfig
 from cluster.pool import Pool, PoolStats
+from cluster.progress import Asker
 from cluster.replicas import InlineReplica, RayReplica, Replica
 from cluster.store import open_store
 
 log = logging.getLogger(__name__)
+
+
+ANYBODY = Asker()
+
+
+class JobPool:
+    """A pool as one job uses it."""
+
+    def __init__(self, pool: PoolLike, asker: Asker) -> None:
+        self.name = pool.name
+        self._pool = pool
+        self._asker = asker
+
+    async def submit(self, request: Any, *, order: float = 0.0) -> Any:
+        """Like ``Pool.submit``, for this job."""
+        return await self._pool.submit(request, order=order, job=self._asker.job, priority=self._asker.priority)
 
 
 class Pools:
@@ -48,7 +65,7 @@ class Pools:
     ) -> None:
         await self._stack.aclose()
 
-    async def get(self, task: Task, stage: StageConfig) -> PoolLike:
+    async def get(self, task: Task, stage: StageConfig, asker: Asker = ANYBODY) -> JobPool:
         """The pool of this engine and options, behind the store; started when first something is not there."""
         key = json.dumps([task, stage.model_dump(mode="json")], sort_keys=True)
         async with self._starting:
@@ -60,7 +77,7 @@ class Pools:
                     self._pools[key] = pool
                 else:
                     self._pools[key] = await self._cache.front(task, stage, pool, start)
-        return self._pools[key]
+        return JobPool(self._pools[key], asker)
 
     def stats(self) -> list[PoolStats]:
         return [pool.stats() for pool in self._pools.values()]
@@ -154,4 +171,4 @@ def cluster_address(settings: RayConfig) -> str | None:
 def _cpu_demand(config: Config) -> float:
     stages = (config.transcription, config.translation, config.embedding, *config.speech.by_language.values())
     pools = [stage.pool for stage in stages] + [config.speech.pool]
-    return sum(pool.num_cpus * pool.replicas for pool in pools)
+    return sum(pool.num_cpus * pool.largest for pool in pools)

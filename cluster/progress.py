@@ -15,11 +15,23 @@ class Stage(StrEnum):
     MIX = "mix"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """For whom a pool works."""
+
+    job: str = ""
+    """Jobs take turns."""
+    priority: int = 0
+    """The higher, the sooner."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Progress:
     """Of one video. ``on_change`` is called on the event loop after every step."""
 
     job: str
+    priority: int = 0
+    """Of its work in the pools: the higher, the sooner."""
     on_change: Callable[[Progress], None] = lambda _: None
     duration_s: float = 0.0
     """Of the media; 0 until it is known."""
@@ -30,6 +42,10 @@ class Progress:
     started_s: float = field(default_factory=time.monotonic)
     first_utterance_s: float | None = None
     """Wall seconds until the first dubbed utterance was ready; None if every line keeps its original sound."""
+
+    @property
+    def asker(self) -> Asker:
+        return Asker(job=self.job, priority=self.priority)
 
     def begin(self, duration_s: float) -> None:
         self.duration_s = duration_s
@@ -47,7 +63,7 @@ class Progress:
             self.first_utterance_s = self.elapsed_s
 
     def due_s(self, media_s: float) -> float:
-        """When a viewer who pressed play at the start would hear this: orders work, fairly between videos."""
+        """When a viewer who pressed play at the start would hear this: orders its work."""
         return self.started_s + media_s
 
     @property

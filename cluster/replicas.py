@@ -26,8 +26,19 @@ class ReplicaDiedError(Exception):
     """The replica is gone; its batches may be run elsewhere."""
 
 
+class ReplicaOutOfMemoryError(ReplicaDiedError):
+    """It was killed as its node had no memory left: what it ran may have been too much at a time."""
+
+
+class ResultLostError(Exception):
+    """A batch's arguments or results went lost on the way; the replica is well."""
+
+
 class Replica(ABC):
-    """Life: ``load`` once, ``run`` many times (several may be under way), ``close`` or ``kill``."""
+    """Life: ``place`` and ``load`` once, ``run`` many times (several may be under way), ``close`` or ``kill``."""
+
+    async def place(self) -> None:  # noqa: B027  # where there is no cluster, nothing
+        """Wait until there is a process for it. Raises ReplicaDiedError."""
 
     @abstractmethod
     async def load(self) -> None:
@@ -37,7 +48,7 @@ class Replica(ABC):
     async def run(self, batch: Sequence[Any]) -> BatchReport:
         """Batches run one at a time, in the order of the calls.
 
-        Raises EngineError if the whole batch failed, ReplicaDiedError if the replica did.
+        Raises EngineError if the whole batch failed, ReplicaDiedError if the replica did, ResultLostError.
         """
 
     async def close(self) -> None:
@@ -108,11 +119,16 @@ class RayReplica(Replica):
             num_cpus=stage.pool.num_cpus,
             num_gpus=stage.pool.num_gpus,
             resources=dict(stage.pool.resources),
+            accelerator_type=stage.pool.accelerator_type,
+            label_selector=dict(stage.pool.node_labels),
             # The pool retries by itself: Ray's own restarts would run a poison batch again and again.
             max_restarts=0,
             max_task_retries=0,
         )
         self._actor: Any = actor.remote(task, stage.engine, stage.options)
+
+    async def place(self) -> None:
+        await self._call(self._actor.__ray_ready__)
 
     async def load(self) -> None:
         try:
@@ -140,8 +156,23 @@ class RayReplica(Replica):
             if isinstance(cause, DubbingError):
                 raise cause from error
             raise EngineError(f"{type(cause).__name__}: {cause}") from error
+        except _RESULT_LOST as error:
+            raise ResultLostError(_describe(error)) from error
+        except ray.exceptions.OutOfMemoryError as error:
+            raise ReplicaOutOfMemoryError(_describe(error)) from error
         except ray.exceptions.RayError as error:
             # Whatever else Ray raises says that the actor cannot be used: its process or node died
-            # (RayActorError), its arguments or results went with one (ObjectLostError), the memory
-            # monitor killed it (OutOfMemoryError), it can never be placed (ActorUnschedulableError).
-            raise ReplicaDiedError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+            # (ActorDiedError), cannot be reached (ActorUnavailableError), can never be placed
+            # (ActorUnschedulableError).
+            raise ReplicaDiedError(_describe(error)) from error
+
+
+_RESULT_LOST = (
+    ray.exceptions.ObjectLostError,  # with the node that held it, or its owner
+    ray.exceptions.ObjectStoreFullError,
+    ray.exceptions.OutOfDiskError,
+)
+
+
+def _describe(error: ray.exceptions.RayError) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -12,6 +12,8 @@ from enum import Enum, auto
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MAX_RESTART_DELAY_S = 60.0
+
 
 class BatchLimits(BaseModel):
     """How large a micro-batch may be, and how long it may wait to become so."""
@@ -28,13 +30,16 @@ class BatchLimits(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueuedItem:
-    """One waiting request; the queue is sorted, the next one needed first."""
+class Backlog:
+    """What waits, as far as the next batch depends on it."""
 
+    num_items: int
+    """Without the suspects."""
     cost: float
-    queued_s: float
-    alone: bool = False
-    """Replicas died with it and others: it gets one to itself, so that a death proves its guilt."""
+    oldest_s: float | None
+    """When the item that has waited longest came; None if none waits."""
+    num_suspects: int = 0
+    """Items that replicas died with: each gets one to itself, so that a death proves its guilt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,68 +51,58 @@ class ReplicaLoad:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assignment:
-    """Send the next ``num_items`` of the queue to this replica."""
+class Send:
+    """Give this replica the next of the queue, up to ``max_items`` and the limit of cost; or the next suspect."""
 
     replica_id: int
-    num_items: int
+    max_items: int
+    suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dispatch:
-    assignments: tuple[Assignment, ...]
-    wake_at_s: float | None
-    """When to ask again though nothing has changed; None for never."""
+class Wait:
+    """Nothing to send before something changes."""
+
+    until_s: float | None = None
+    """When to ask again though nothing has; None for never."""
 
 
-def dispatch(
-    queue: Sequence[QueuedItem], replicas: Sequence[ReplicaLoad], limits: BatchLimits, now_s: float
-) -> Dispatch:
-    """Which batches to send now.
+def next_batch(backlog: Backlog, replicas: Sequence[ReplicaLoad], limits: BatchLimits, now_s: float) -> Send | Wait:
+    """Which batch to send now; ask again after each.
 
-    An idle replica gets its share at once: waiting would waste it. A busy one is handed its next
-    batch when that is full, or when its oldest item has waited ``max_wait_s``. An item that must be
-    alone waits for an idle replica, and all behind it wait too, or it might never find one.
+    An idle replica gets its share at once: waiting would waste it. A busy one is handed its next batch
+    when that is full, or when its oldest item has waited ``max_wait_s``. A suspect waits for an idle
+    replica; the least loaded one is kept free of other work until it is idle.
     """
-    assignments: list[Assignment] = []
-    taken = 0
-    num_batches = {replica.id: replica.num_batches for replica in replicas if not replica.alone}
-    for depth in range(limits.in_flight):
-        level = sorted(replica_id for replica_id, number in num_batches.items() if number == depth)
-        for num_served, replica_id in enumerate(level):
-            if taken == len(queue):
-                break
-            alone = queue[taken].alone
-            if depth == 0:
-                share = math.ceil((len(queue) - taken) / (len(level) - num_served))
-                num_items = _batch_size(queue, taken, min(share, limits.max_items), limits.max_cost)
-            elif alone:
-                return Dispatch(assignments=tuple(assignments), wake_at_s=None)
-            else:
-                num_items = _batch_size(queue, taken, limits.max_items, limits.max_cost)
-                is_full = taken + num_items < len(queue) or num_items == limits.max_items
-                due_s = min(item.queued_s for item in queue[taken : taken + num_items]) + limits.max_wait_s
-                if not is_full and now_s < due_s:
-                    return Dispatch(assignments=tuple(assignments), wake_at_s=due_s)
-            assignments.append(Assignment(replica_id=replica_id, num_items=num_items))
-            taken += num_items
-            if alone:
-                del num_batches[replica_id]
-            else:
-                num_batches[replica_id] += 1
-    return Dispatch(assignments=tuple(assignments), wake_at_s=None)
+    open_to_work = [replica for replica in replicas if not replica.alone]
+    if backlog.num_suspects and open_to_work:
+        open_to_work.sort(key=_load)
+        if open_to_work[0].num_batches == 0:
+            return Send(replica_id=open_to_work[0].id, max_items=1, suspect=True)
+        del open_to_work[: backlog.num_suspects]
+    if not open_to_work or not backlog.num_items or backlog.oldest_s is None:
+        return Wait()
+    least = min(open_to_work, key=_load)
+    if least.num_batches == 0:
+        num_idle = sum(replica.num_batches == 0 for replica in open_to_work)
+        share = math.ceil(backlog.num_items / num_idle)
+        return Send(replica_id=least.id, max_items=min(share, limits.max_items))
+    if least.num_batches >= limits.in_flight:
+        return Wait()
+    due_s = backlog.oldest_s + limits.max_wait_s
+    if not _fills_a_batch(backlog, limits) and now_s < due_s:
+        return Wait(until_s=due_s)
+    return Send(replica_id=least.id, max_items=limits.max_items)
 
 
-def _batch_size(queue: Sequence[QueuedItem], first: int, max_items: int, max_cost: float | None) -> int:
-    """How many items from ``first`` on make one batch; at least one."""
-    if queue[first].alone:
-        return 1
-    cost = 0.0
-    for num_items, item in enumerate(queue[first : first + max_items]):
-        cost += item.cost
-        if num_items and (item.alone or (max_cost is not None and cost > max_cost)):
-            return num_items
-    return min(max_items, len(queue) - first)
+def _load(replica: ReplicaLoad) -> tuple[int, int]:
+    return replica.num_batches, replica.id
+
+
+def _fills_a_batch(backlog: Backlog, limits: BatchLimits) -> bool:
+    if backlog.num_items >= limits.max_items:
+        return True
+    return limits.max_cost is not None and backlog.num_items > 1 and backlog.cost > limits.max_cost
 
 
 class AfterLoss(Enum):
@@ -126,3 +121,20 @@ def after_loss(num_losses: int, was_alone: bool, max_losses: int) -> AfterLoss:
     if was_alone and num_losses >= max_losses:
         return AfterLoss.GIVE_UP
     return AfterLoss.RETRY if num_losses == 1 and max_losses > 2 else AfterLoss.RETRY_ALONE
+
+
+def after_exhaustion(limits: BatchLimits, cost: float) -> BatchLimits:
+    """The limits to keep once a batch of several items, of this cost, was too large for memory."""
+    if cost <= 0:  # an engine that counts no cost leaves nothing to limit but the number
+        return limits.model_copy(update={"max_items": max(1, limits.max_items // 2)})
+    known = math.inf if limits.max_cost is None else limits.max_cost
+    return limits.model_copy(update={"max_cost": min(known, cost / 2)})
+
+
+def restart_delay_s(first_s: float, num_failures: int, jitter: float) -> float:
+    """How long to wait after so many failed starts: twice as long after each, ± a quarter as ``jitter`` in [0, 1) says.
+
+    Without it, replicas that failed together would come back together, upon whatever they failed for.
+    """
+    delay_s = min(MAX_RESTART_DELAY_S, first_s * 2.0 ** min(num_failures - 1, 16))
+    return delay_s * (0.75 + jitter / 2)

@@ -23,10 +23,10 @@ from actors.types import (
     PlanRequest,
     SynthesiseRequest,
 )
-from cluster.caching import PoolLike
 from cluster.config import Config
 from cluster.fitting import Fit, PlannedLength, Rung, fit
 from cluster.manifest import Flag, flags_of
+from cluster.pools import JobPool
 from cluster.progress import Progress, Stage
 from cluster.translating import Utterance
 
@@ -49,7 +49,7 @@ class Spoken:
 class Speaker:
     """Speaks utterances of one language, each fitted to its time before anything expensive runs."""
 
-    def __init__(self, config: Config, pool: PoolLike, target: str, progress: Progress) -> None:
+    def __init__(self, config: Config, pool: JobPool, target: str, progress: Progress) -> None:
         self._config = config
         self._pool = pool
         self._target = target

@@ -18,10 +18,10 @@ from actors.types import (
     Translation,
 )
 from cluster.alignment import split_translation
-from cluster.caching import PoolLike
 from cluster.config import Config
 from cluster.listening import HeardUnit
 from cluster.manifest import Flag
+from cluster.pools import JobPool
 from cluster.progress import Progress, Stage
 
 CLOSING = set(".!?…:;,。！？、，؟।\"'”’»)]}-—–")
@@ -58,7 +58,7 @@ def as_sentence(text: str) -> str:
 class Translator:
     """Translates units into one language and gives each of their segments its share."""
 
-    def __init__(self, config: Config, pool: PoolLike, target: str, progress: Progress) -> None:
+    def __init__(self, config: Config, pool: JobPool, target: str, progress: Progress) -> None:
         self._config = config
         self._pool = pool
         self._target = target

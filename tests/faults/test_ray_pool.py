@@ -124,9 +124,10 @@ async def test_what_cannot_load_is_an_error_with_its_reason() -> None:
 
 
 async def test_what_can_never_be_placed_is_an_error_and_no_hang() -> None:
-    async with pool_of(Started(), replicas=1, resources={"moon": 1}, load_timeout_s=0.5, max_load_failures=1) as pool:
+    async with pool_of(Started(), replicas=1, resources={"moon": 1}, place_timeout_s=0.5, max_load_failures=1) as pool:
         outcomes = await submit_all(pool, [Item(value=0)])
     assert values(outcomes) == [EngineLoadError]
+    assert "1 moon" in outcomes[0].message
 
 
 @pytest.mark.parametrize("busy", [False, True])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from actors.engine import make_engine
 from actors.errors import ConfigError
-from cluster.config import Config, config_names, dump_yaml, load_config
+from cluster.config import Config, PoolConfig, config_names, dump_yaml, load_config
 from cluster.pools import speech_stage
 
 
@@ -204,3 +204,31 @@ def test_a_configuration_cannot_be_changed() -> None:
     config = load_config()
     with pytest.raises(ValueError, match="frozen"):
         config.fitting = Config.model_fields["fitting"].default
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, (1, 1)),
+        ({"replicas": 3}, (3, 3)),
+        ({"max_replicas": 4}, (1, 4)),
+        ({"replicas": 2, "max_replicas": 4}, (2, 4)),
+        ({"min_replicas": 0}, (0, 1)),
+        ({"min_replicas": 0, "max_replicas": 4}, (0, 4)),
+        ({"min_replicas": 3}, (3, 3)),
+        ({"replicas": 8, "max_replicas": 4}, (4, 4)),
+    ],
+)
+def test_a_pool_has_a_fixed_size_or_a_range(settings: dict[str, int], expected: tuple[int, int]) -> None:
+    pool = PoolConfig(**settings)  # type: ignore[arg-type]
+    assert (pool.smallest, pool.largest) == expected
+
+
+def test_a_pools_range_must_not_be_empty() -> None:
+    with pytest.raises(ConfigError, match="min_replicas must be at most max_replicas; found 5 and 2"):
+        load_config(assignments=["translation.pool={min_replicas: 5, max_replicas: 2}"])
+
+
+def test_a_pool_says_what_a_replica_needs() -> None:
+    pool = PoolConfig(num_gpus=0.5, accelerator_type="A100", resources={"disk": 2}, node_labels={"zone": "a"})
+    assert pool.describe_needs() == "1 CPU, 0.5 GPU of type A100, 2 disk, label zone=a"

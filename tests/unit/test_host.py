@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from actors import host as host_module
 from actors.engine import Engine, EngineConfig
-from actors.errors import ConfigError, DubbingError, EngineLoadError, ItemError
+from actors.errors import ConfigError, DubbingError, EngineLoadError, EngineMemoryError, ItemError
 from actors.host import EngineHost
 from actors.types import ItemFailure
 
@@ -95,6 +95,36 @@ def test_an_engine_that_always_loses_results_fails_every_item() -> None:
     results = hosted(Doubling(lambda batch: [])).run([1, 2]).results
     assert [type(result) for result in results] == [ItemFailure, ItemFailure]
     assert "must return 1 results, returned 0" in results[0].error.message
+
+
+@pytest.mark.parametrize("error", [MemoryError(), EngineMemoryError("the device is full")])
+def test_what_is_too_large_for_memory_runs_in_halves_and_says_so(error: Exception) -> None:
+    engine = Doubling()
+
+    def run(batch: Sequence[int]) -> list[Any]:
+        if len(batch) > 2:
+            raise error
+        return [2 * item for item in batch]
+
+    engine._run = run
+    report = hosted(engine).run([1, 2, 3, 4, 5, 6])
+    assert report.results == [2, 4, 6, 8, 10, 12]
+    assert report.exhausted_cost == 3.0
+    assert [len(call) for call in engine.calls] == [6, 3, 1, 2, 3, 1, 2]
+    assert hosted(engine).run([1, 2]).exhausted_cost is None
+
+
+def test_an_item_too_large_for_memory_alone_fails_alone() -> None:
+    report = hosted(Doubling(rejecting(2, error=MemoryError("40 GB")))).run([1, 2, 3, 4])
+    assert [getattr(result, "error", result) for result in report.results[2:]] == [6, 8]
+    assert "MemoryError: 40 GB" in report.results[1].error.message
+    assert report.exhausted_cost == 2.0
+
+
+def test_torchs_out_of_memory_is_told_from_its_other_errors() -> None:
+    torch = pytest.importorskip("torch")
+    assert host_module.is_out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory"))
+    assert not host_module.is_out_of_memory(RuntimeError("shape mismatch"))
 
 
 def test_an_item_error_is_kept_as_it_is() -> None:

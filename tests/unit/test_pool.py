@@ -13,7 +13,7 @@ from actors.host import BatchReport
 from actors.types import ItemFailure, Task
 from cluster.config import PoolConfig, StageConfig
 from cluster.pool import Pool
-from cluster.replicas import InlineReplica, Replica, ReplicaDiedError
+from cluster.replicas import InlineReplica, Replica, ReplicaDiedError, ReplicaOutOfMemoryError, ResultLostError
 from cluster.scheduling import BatchLimits
 from tests.standins.echo import Item
 from tests.virtual_time import in_virtual_time
@@ -45,7 +45,7 @@ class Fake(Replica):
         work, death = asyncio.ensure_future(self._work(batch)), asyncio.ensure_future(self._died.wait())
         try:
             await asyncio.wait((work, death), return_when=asyncio.FIRST_COMPLETED)
-            if self._died.is_set():
+            if not work.done():
                 raise ReplicaDiedError("fake died")
             return await work
         finally:
@@ -57,12 +57,15 @@ class Fake(Replica):
             await asyncio.sleep(0)
             await self.world.gate.wait()
             self.world.order_run += [item.value for item in batch]
+            exhausted_cost = self.world.on_batch(batch)
             if any(item.die for item in batch):
                 self._died.set()
+                raise ReplicaDiedError("fake died")
             if any(item.hang for item in batch):
                 await asyncio.Event().wait()
             await asyncio.sleep(max(item.sleep_s for item in batch))
-            return BatchReport(results=[self.world.on_item(item) for item in batch], run_s=0.5)
+            results = [self.world.on_item(item) for item in batch]
+            return BatchReport(results=results, run_s=0.5, exhausted_cost=exhausted_cost)
 
     async def _unload(self) -> None:
         self.state = "closed"
@@ -83,6 +86,7 @@ class World:
         self.gate.set()
         self.on_item: Callable[[Item], Any] = lambda item: item.value
         self.on_load: Callable[[], Any] = self._load
+        self.on_batch: Callable[[Sequence[Item]], float | None] = lambda batch: None
 
     async def _load(self) -> None:
         await asyncio.sleep(0)
@@ -404,9 +408,9 @@ async def test_a_pool_recovers_when_its_engine_loads_at_last() -> None:
         with pytest.raises(EngineLoadError):
             await pool.submit(Item(value=1))
         await asyncio.sleep(3600)
-        assert 60 < len(world.replicas) < 70  # tries: 0.5, 1, 2 … seconds apart, then every minute
+        assert 60 < len(world.replicas) < 70  # tries: 0.5, 1, 2 … seconds apart, then about every minute
         missing = False
-        await asyncio.sleep(60)
+        await asyncio.sleep(75)
         assert await pool.submit(Item(value=2)) == 2
 
 
@@ -425,6 +429,220 @@ async def test_a_defect_of_the_pools_own_reaches_callers(error: Exception) -> No
         with pytest.raises(EngineError, match=type(error).__name__):
             await pool.submit(Item(value=3))
     assert world.replicas[0].state == "killed"
+
+
+async def test_only_what_ran_is_blamed_for_a_death() -> None:
+    """With one loss allowed before the last, those behind it would run alone; they run together."""
+    world = World()
+    async with world.pool(max_items=4, max_losses=2) as pool:
+        await settle()
+        outcomes = await submit_all(pool, [Item(value=0, die=True), *items(*range(1, 8))])
+    assert isinstance(outcomes[0], ReplicaLostError)
+    assert [4, 5, 6, 7] in [batch for replica in world.replicas[1:] for batch in replica.received]
+
+
+async def test_a_request_that_was_given_up_is_refused_when_it_comes_again() -> None:
+    world = World()
+    async with world.pool(max_losses=2) as pool:
+        with pytest.raises(ReplicaLostError):
+            await pool.submit(Item(value=1, die=True))
+        with pytest.raises(ReplicaLostError, match="refused"):
+            await pool.submit(Item(value=1, die=True))
+        assert await pool.submit(Item(value=1)) == 1
+        assert world.order_run == [1, 1, 1]
+        assert pool.stats().num_quarantined == 1
+
+
+async def test_a_batch_too_large_for_memory_limits_those_after_it() -> None:
+    world = World()
+    world.on_batch = lambda batch: float(len(batch)) if len(batch) > 3 else None
+    async with world.pool(max_items=8) as pool:
+        assert await submit_all(pool, items(*range(40))) == list(range(40))
+        assert pool.stats().memory_cost_limit == 2.0
+        assert pool.stats().num_lost_replicas == 0
+        world.replicas[0].received.clear()
+        assert await submit_all(pool, items(*range(40))) == list(range(40))
+    assert {len(batch) for batch in world.replicas[0].received} == {2}
+
+
+async def test_a_node_out_of_memory_halves_batches_and_blames_no_item() -> None:
+    world = World()
+
+    def refuse(batch: Sequence[Item]) -> None:
+        if len(batch) > 2:
+            raise ReplicaOutOfMemoryError("node is low on memory")
+
+    world.on_batch = refuse
+    async with world.pool(max_items=8, max_losses=2) as pool:
+        assert await submit_all(pool, items(*range(40))) == list(range(40))
+        assert pool.stats().num_failed == 0
+        assert pool.stats().num_lost_replicas == 2
+        assert pool.stats().memory_cost_limit == 2.0
+
+
+async def test_an_item_that_alone_is_too_much_for_its_node_is_given_up() -> None:
+    world = World()
+
+    def refuse(batch: Sequence[Item]) -> None:
+        if any(item.value == 3 for item in batch):
+            raise ReplicaOutOfMemoryError("node is low on memory")
+
+    world.on_batch = refuse
+    async with world.pool(max_items=8) as pool:
+        outcomes = await submit_all(pool, items(*range(8)))
+    assert isinstance(outcomes.pop(3), ReplicaLostError)
+    assert outcomes == [0, 1, 2, 4, 5, 6, 7]
+
+
+async def test_a_lost_result_is_computed_again_on_the_same_replica() -> None:
+    world = World()
+    num_batches = 0
+
+    def lose(batch: Sequence[Item]) -> None:
+        nonlocal num_batches
+        num_batches += 1
+        if num_batches <= 2:
+            raise ResultLostError("its node has gone")
+
+    world.on_batch = lose
+    async with world.pool() as pool:
+        assert await submit_all(pool, items(*range(10))) == list(range(10))
+    assert len(world.replicas) == 1
+
+
+# --- jobs
+
+
+async def test_jobs_take_turns_and_a_small_one_is_done_in_twice_its_time() -> None:
+    world = World()
+    async with world.pool(max_items=1, in_flight=1) as pool:
+        big = [asyncio.create_task(pool.submit(item, job="big")) for item in items(*range(100))]
+        small = [asyncio.create_task(pool.submit(item, job="small")) for item in items(*range(1000, 1010))]
+        await asyncio.gather(*big, *small)
+    last_of_small = max(world.order_run.index(value) for value in range(1000, 1010))
+    assert last_of_small <= 2 * 10
+
+
+async def test_a_higher_priority_goes_first_and_the_lower_is_served_too() -> None:
+    world = World()
+    async with world.pool(max_items=1, in_flight=1) as pool:
+        batch = [asyncio.create_task(pool.submit(item, job="batch")) for item in items(*range(50))]
+        await settle()
+        live = [asyncio.create_task(pool.submit(item, job="live", priority=1)) for item in items(*range(1000, 1050))]
+        await asyncio.gather(*batch, *live)
+    assert max(world.order_run.index(value) for value in range(1000, 1050)) < 60
+    assert any(value < 1000 for value in world.order_run[30:50])
+
+
+async def test_one_job_does_not_lock_another_out_at_the_door() -> None:
+    world = World()
+    async with world.pool(max_items=1, in_flight=1, max_pending_items=5) as pool:
+        world.gate.clear()
+        big = [asyncio.create_task(pool.submit(item, job="big")) for item in items(*range(50))]
+        await settle()
+        small = [asyncio.create_task(pool.submit(item, job="small")) for item in items(1000, 1001)]
+        await settle()
+        world.gate.set()
+        await asyncio.gather(*big, *small)
+    assert world.order_run.index(1001) < 10
+
+
+async def test_a_job_keeps_to_its_own_limit() -> None:
+    world = World()
+    async with world.pool(max_items=1, in_flight=1, max_pending_items=50, max_pending_items_per_job=3) as pool:
+        world.gate.clear()
+        work = [asyncio.create_task(pool.submit(Item(value=1), job=job)) for job in "aabbbbb"]
+        await settle()
+        assert pool.stats().queue_items + pool.stats().running_items == 5
+        world.gate.set()
+        await asyncio.gather(*work)
+
+
+# --- size
+
+
+async def test_a_pool_grows_and_shrinks_and_drains_what_it_spares() -> None:
+    world = World()
+    async with world.pool(replicas=1, max_items=1, in_flight=1) as pool:
+        pool.resize(3)
+        await settle()
+        assert pool.stats().num_serving == 3
+        world.gate.clear()
+        work = [asyncio.create_task(pool.submit(item)) for item in items(*range(6))]
+        await settle()
+        pool.resize(1)
+        await settle()
+        assert (pool.stats().num_serving, pool.stats().num_draining) == (1, 2)
+        assert [replica.state for replica in world.replicas] == ["loaded"] * 3
+        world.gate.set()
+        assert await asyncio.gather(*work) == list(range(6))
+        await settle()
+        assert sorted(replica.state for replica in world.replicas) == ["closed", "closed", "loaded"]
+        assert (pool.stats().num_serving, pool.stats().num_draining) == (1, 0)
+        assert [len(replica.received) for replica in world.replicas if replica.state == "closed"] == [1, 1]
+
+
+async def test_a_pool_goes_to_zero_and_comes_back() -> None:
+    world = World()
+    async with world.pool() as pool:
+        assert await pool.submit(Item(value=1)) == 1
+        pool.resize(0)
+        await settle()
+        assert [replica.state for replica in world.replicas] == ["closed"]
+        waiting = asyncio.create_task(pool.submit(Item(value=2)))
+        await settle()
+        assert pool.stats().queue_items == 1
+        pool.resize(1)
+        assert await waiting == 2
+
+
+async def test_what_is_spared_while_it_loads_is_killed() -> None:
+    world = World()
+    async with world.pool() as pool:
+        await settle()
+        world.on_load = asyncio.Event().wait
+        pool.resize(3)
+        await settle()
+        assert (pool.stats().num_serving, pool.stats().num_loading) == (1, 2)
+        pool.resize(1)
+        await settle()
+        assert [replica.state for replica in world.replicas] == ["loaded", "killed", "killed"]
+
+
+async def test_a_replica_that_dies_draining_is_not_replaced_and_its_work_is_done_elsewhere() -> None:
+    world = World()
+    async with world.pool(replicas=2, max_items=1, in_flight=1) as pool:
+        await settle()
+        world.gate.clear()
+        work = [asyncio.create_task(pool.submit(item)) for item in items(0, 1)]
+        await settle()
+        pool.resize(1)
+        await settle()
+        world.replicas[1].kill()  # the one that drains
+        await settle()
+        world.gate.set()
+        assert await asyncio.gather(*work) == [0, 1]
+        await settle()
+        assert len(world.replicas) == 2
+        assert pool.stats().num_lost_replicas == 1
+
+
+async def test_a_pool_that_could_not_load_tries_again_after_it_was_at_zero() -> None:
+    world = World()
+
+    async def load() -> None:
+        raise EngineLoadError("weights missing")
+
+    world.on_load = load
+    async with world.pool(restart_delay_s=30.0) as pool:
+        with pytest.raises(EngineLoadError):
+            await pool.submit(Item(value=1))
+        pool.resize(0)
+        world.on_load = world._load
+        waiting = asyncio.create_task(pool.submit(Item(value=2)))
+        await settle()
+        pool.resize(1)
+        assert await waiting == 2
 
 
 # --- ends

@@ -1,31 +1,35 @@
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.scheduling import (
+    MAX_RESTART_DELAY_S,
     AfterLoss,
-    Assignment,
+    Backlog,
     BatchLimits,
-    Dispatch,
-    QueuedItem,
     ReplicaLoad,
+    Send,
+    Wait,
+    after_exhaustion,
     after_loss,
-    dispatch,
+    next_batch,
+    restart_delay_s,
 )
 
 NOW_S = 100.0
 
-queues = st.lists(
-    st.builds(
-        QueuedItem,
-        cost=st.floats(0, 20),
-        queued_s=st.floats(NOW_S - 1, NOW_S),
-        alone=st.sampled_from([False, False, False, True]),
-    ),
-    max_size=40,
-)
+
+@st.composite
+def backlogs(draw: st.DrawFn) -> Backlog:
+    num_items = draw(st.integers(0, 40))
+    return Backlog(
+        num_items=num_items,
+        cost=draw(st.floats(0, 200)) if num_items else 0.0,
+        oldest_s=draw(st.floats(NOW_S - 1, NOW_S)) if num_items else None,
+        num_suspects=draw(st.sampled_from([0, 0, 0, 1, 3])),
+    )
+
+
 loads = st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=6).map(
     lambda pairs: [
         # Company is kept from what runs alone, so there is one batch of it.
@@ -36,138 +40,135 @@ loads = st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=6).map(
 limits = st.builds(
     BatchLimits,
     max_items=st.integers(1, 9),
-    max_cost=st.just(math.inf) | st.floats(1, 60),
+    max_cost=st.none() | st.floats(1, 60),
     max_wait_s=st.sampled_from([0.0, 0.02, 0.5, 2.0]),
     in_flight=st.integers(1, 4),
 )
 
 
-def plain(count: int, queued_s: float = NOW_S) -> list[QueuedItem]:
-    return [QueuedItem(cost=1.0, queued_s=queued_s)] * count
+def plain(num_items: int, queued_s: float = NOW_S, num_suspects: int = 0) -> Backlog:
+    return Backlog(
+        num_items=num_items,
+        cost=float(num_items),
+        oldest_s=queued_s if num_items else None,
+        num_suspects=num_suspects,
+    )
 
 
 def idle(count: int) -> list[ReplicaLoad]:
     return [ReplicaLoad(id=id, num_batches=0) for id in range(count)]
 
 
-def sizes(decision: Dispatch) -> list[tuple[int, int]]:
-    return [(assignment.replica_id, assignment.num_items) for assignment in decision.assignments]
+def send_all(
+    backlog: Backlog, replicas: list[ReplicaLoad], limit: BatchLimits, now_s: float = NOW_S
+) -> tuple[list[Send], Wait, list[ReplicaLoad], Backlog]:
+    """Apply decisions until there is nothing to send; every item costs the same, and none is cut off by cost."""
+    sent = []
+    loads_now = {replica.id: replica for replica in replicas}
+    while isinstance(decision := next_batch(backlog, list(loads_now.values()), limit, now_s), Send):
+        sent.append(decision)
+        before = loads_now[decision.replica_id]
+        loads_now[before.id] = ReplicaLoad(id=before.id, num_batches=before.num_batches + 1, alone=decision.suspect)
+        taken = 0 if decision.suspect else min(decision.max_items, backlog.num_items)
+        left = backlog.num_items - taken
+        backlog = Backlog(
+            num_items=left,
+            cost=backlog.cost * left / backlog.num_items if left else 0.0,
+            oldest_s=backlog.oldest_s if left else None,
+            num_suspects=backlog.num_suspects - decision.suspect,
+        )
+        assert len(sent) < 200, "it must come to an end"
+    return sent, decision, list(loads_now.values()), backlog
 
 
-def batches(queue: list[QueuedItem], assignments: tuple[Assignment, ...]) -> list[list[QueuedItem]]:
-    found, taken = [], 0
-    for assignment in assignments:
-        found.append(queue[taken : taken + assignment.num_items])
-        taken += assignment.num_items
-    return found
-
-
-@given(queues, loads, limits)
-def test_batches_are_prefixes_within_every_limit(
-    queue: list[QueuedItem], replicas: list[ReplicaLoad], limit: BatchLimits
-) -> None:
-    decision = dispatch(queue, replicas, limit, NOW_S)
-    assert sum(assignment.num_items for assignment in decision.assignments) <= len(queue)
-    for batch in batches(queue, decision.assignments):
-        assert 1 <= len(batch) <= limit.max_items
-        assert len(batch) == 1 or math.fsum(item.cost for item in batch) <= limit.max_cost + 1e-6
-        assert len(batch) == 1 or not any(item.alone for item in batch)
-
-
-@given(queues, loads, limits)
-def test_no_replica_above_in_flight_and_no_company_for_what_runs_alone(
-    queue: list[QueuedItem], replicas: list[ReplicaLoad], limit: BatchLimits
-) -> None:
-    decision = dispatch(queue, replicas, limit, NOW_S)
-    for replica in replicas:
-        given_to = [
-            batch
-            for assignment, batch in zip(decision.assignments, batches(queue, decision.assignments), strict=True)
-            if assignment.replica_id == replica.id
-        ]
-        assert not given_to or replica.num_batches + len(given_to) <= limit.in_flight
-        assert not (given_to and replica.alone)
-        if any(batch[0].alone for batch in given_to):
-            assert replica.num_batches == 0
-            assert len(given_to) == 1
-
-
-@given(queues, loads, limits)
-def test_an_idle_replica_gets_work_while_there_is_any(
-    queue: list[QueuedItem], replicas: list[ReplicaLoad], limit: BatchLimits
-) -> None:
-    decision = dispatch(queue, replicas, limit, NOW_S)
-    served = {assignment.replica_id for assignment in decision.assignments}
-    num_taken = sum(assignment.num_items for assignment in decision.assignments)
-    unserved = [replica for replica in replicas if replica.num_batches == 0 and replica.id not in served]
-    assert not unserved or num_taken == len(queue)
-
-
-@given(queues, loads, limits)
-def test_asking_again_at_once_changes_nothing(
-    queue: list[QueuedItem], replicas: list[ReplicaLoad], limit: BatchLimits
-) -> None:
-    """Sending wakes nobody, so a decision must be complete: else two batches in flight would rarely be."""
-    first = dispatch(queue, replicas, limit, NOW_S)
-    sent = batches(queue, first.assignments)
-    loads_after = {replica.id: replica for replica in replicas}
-    for assignment, batch in zip(first.assignments, sent, strict=True):
-        before = loads_after[assignment.replica_id]
-        loads_after[before.id] = ReplicaLoad(id=before.id, num_batches=before.num_batches + 1, alone=batch[0].alone)
-    rest = queue[sum(map(len, sent)) :]
-    again = dispatch(rest, list(loads_after.values()), limit, NOW_S)
-    assert again.assignments == ()
-    assert again.wake_at_s == first.wake_at_s
-
-
-@given(queues, loads, limits)
-def test_it_wakes_only_for_what_waits_and_then_sends_it(
-    queue: list[QueuedItem], replicas: list[ReplicaLoad], limit: BatchLimits
-) -> None:
-    decision = dispatch(queue, replicas, limit, NOW_S)
-    if decision.wake_at_s is None:
+@given(backlogs(), loads, limits)
+def test_every_decision_keeps_every_limit(backlog: Backlog, replicas: list[ReplicaLoad], limit: BatchLimits) -> None:
+    by_id = {replica.id: replica for replica in replicas}
+    decision = next_batch(backlog, replicas, limit, NOW_S)
+    if isinstance(decision, Wait):
         return
-    assert decision.wake_at_s > NOW_S
-    num_taken = sum(assignment.num_items for assignment in decision.assignments)
-    assert num_taken < len(queue)
-    later = dispatch(queue, replicas, limit, decision.wake_at_s)
-    assert sum(assignment.num_items for assignment in later.assignments) > num_taken
+    assert 1 <= decision.max_items <= limit.max_items
+    chosen = by_id[decision.replica_id]
+    assert not chosen.alone
+    assert chosen.num_batches == 0 if decision.suspect else chosen.num_batches < limit.in_flight
+    assert backlog.num_suspects if decision.suspect else backlog.num_items
+
+
+@given(backlogs(), loads, limits)
+def test_no_replica_is_left_idle_while_there_is_work_for_it(
+    backlog: Backlog, replicas: list[ReplicaLoad], limit: BatchLimits
+) -> None:
+    _, _, loads_after, left = send_all(backlog, replicas, limit)
+    if left.num_items or left.num_suspects:
+        num_idle = sum(replica.num_batches == 0 for replica in loads_after)
+        assert num_idle == 0
+
+
+@given(backlogs(), loads, limits)
+def test_it_wakes_only_for_what_waits_and_then_sends_it(
+    backlog: Backlog, replicas: list[ReplicaLoad], limit: BatchLimits
+) -> None:
+    _, wait, loads_after, left = send_all(backlog, replicas, limit)
+    if wait.until_s is None:
+        return
+    assert wait.until_s > NOW_S
+    assert left.num_items
+    assert isinstance(next_batch(left, loads_after, limit, wait.until_s), Send)
 
 
 @given(st.integers(1, 60), st.integers(1, 8), st.integers(1, 16))
 def test_idle_replicas_share_evenly(num_items: int, num_replicas: int, max_items: int) -> None:
-    decision = dispatch(plain(num_items), idle(num_replicas), BatchLimits(max_items=max_items, in_flight=1), NOW_S)
-    numbers = [assignment.num_items for assignment in decision.assignments]
-    assert sum(numbers) == min(num_items, num_replicas * max_items)
+    limit = BatchLimits(max_items=max_items, in_flight=1)
+    sent, *_ = send_all(plain(num_items), idle(num_replicas), limit)
+    numbers = [decision.max_items for decision in sent]
+    assert sum(numbers) >= min(num_items, num_replicas * max_items)
     assert max(numbers) - min(numbers) <= 1
     assert len(numbers) == min(num_items, num_replicas)
+    assert len({decision.replica_id for decision in sent}) == len(sent)
 
 
 def test_a_backlog_puts_two_batches_on_each_replica_at_once() -> None:
-    decision = dispatch(plain(40), idle(2), BatchLimits(max_items=4), NOW_S)
-    assert sizes(decision) == [(0, 4), (1, 4), (0, 4), (1, 4)]
-    assert decision.wake_at_s is None
+    sent, wait, *_ = send_all(plain(40), idle(2), BatchLimits(max_items=4))
+    assert [(decision.replica_id, decision.max_items) for decision in sent] == [(0, 4), (1, 4), (0, 4), (1, 4)]
+    assert wait == Wait()
 
 
 def test_a_busy_replica_waits_for_a_full_batch_until_it_is_due() -> None:
     busy = [ReplicaLoad(id=7, num_batches=1)]
     limit = BatchLimits(max_items=4, max_wait_s=0.5)
-    assert dispatch(plain(3), busy, limit, NOW_S) == Dispatch(assignments=(), wake_at_s=NOW_S + 0.5)
-    assert sizes(dispatch(plain(3), busy, limit, NOW_S + 0.5)) == [(7, 3)]
-    assert sizes(dispatch(plain(4), busy, limit, NOW_S)) == [(7, 4)]
+    assert next_batch(plain(3), busy, limit, NOW_S) == Wait(until_s=NOW_S + 0.5)
+    assert next_batch(plain(3), busy, limit, NOW_S + 0.5) == Send(replica_id=7, max_items=4)
+    assert next_batch(plain(4), busy, limit, NOW_S) == Send(replica_id=7, max_items=4)
 
 
-def test_what_must_be_alone_waits_for_an_idle_replica_and_holds_the_queue() -> None:
-    alone = QueuedItem(cost=1.0, queued_s=NOW_S - 9, alone=True)
-    queue = [alone, *plain(8)]
-    assert sizes(dispatch(queue, [ReplicaLoad(id=0, num_batches=1)], BatchLimits(), NOW_S)) == []
-    assert sizes(dispatch(queue, idle(1), BatchLimits(), NOW_S)) == [(0, 1)]
-    assert sizes(dispatch(plain(8), [ReplicaLoad(id=0, num_batches=1, alone=True)], BatchLimits(), NOW_S)) == []
+def test_a_batch_is_full_by_cost_too_but_one_item_alone_is_not() -> None:
+    busy = [ReplicaLoad(id=7, num_batches=1)]
+    limit = BatchLimits(max_items=8, max_cost=2.5, max_wait_s=0.5)
+    assert isinstance(next_batch(plain(2), busy, limit, NOW_S), Wait)
+    assert isinstance(next_batch(plain(3), busy, limit, NOW_S), Send)
+    large = Backlog(num_items=1, cost=99.0, oldest_s=NOW_S)
+    assert isinstance(next_batch(large, busy, limit, NOW_S), Wait)
+
+
+def test_a_suspect_gets_an_idle_replica_to_itself() -> None:
+    assert next_batch(plain(8, num_suspects=1), idle(1), BatchLimits(), NOW_S) == Send(
+        replica_id=0, max_items=1, suspect=True
+    )
+    alone = [ReplicaLoad(id=0, num_batches=1, alone=True)]
+    assert next_batch(plain(8), alone, BatchLimits(), NOW_S) == Wait()
+
+
+def test_one_replica_is_kept_free_for_a_suspect_while_the_others_go_on() -> None:
+    replicas = [ReplicaLoad(id=0, num_batches=1), ReplicaLoad(id=1, num_batches=1)]
+    sent, wait, *_ = send_all(plain(20, num_suspects=1), replicas, BatchLimits(max_items=4))
+    assert [decision.replica_id for decision in sent] == [1]
+    assert wait == Wait()
+    assert send_all(plain(20, num_suspects=2), replicas, BatchLimits(max_items=4))[0] == []
 
 
 def test_nothing_to_do() -> None:
-    assert dispatch([], idle(3), BatchLimits(), NOW_S) == Dispatch(assignments=(), wake_at_s=None)
-    assert dispatch(plain(3), [], BatchLimits(), NOW_S) == Dispatch(assignments=(), wake_at_s=None)
+    assert next_batch(plain(0), idle(3), BatchLimits(), NOW_S) == Wait()
+    assert next_batch(plain(3, num_suspects=1), [], BatchLimits(), NOW_S) == Wait()
 
 
 @pytest.mark.parametrize(
@@ -197,3 +198,20 @@ def test_every_item_is_given_up_after_max_losses_and_the_last_was_alone(max_loss
         alone = decision is AfterLoss.RETRY_ALONE
     assert num_losses == max_losses
     assert alone
+
+
+def test_what_was_too_much_for_memory_is_remembered_and_only_ever_lowered() -> None:
+    limit = after_exhaustion(BatchLimits(max_items=8), 40.0)
+    assert (limit.max_cost, limit.max_items) == (20.0, 8)
+    assert after_exhaustion(limit, 100.0).max_cost == 20.0
+    assert after_exhaustion(limit, 20.0).max_cost == 10.0
+    assert after_exhaustion(BatchLimits(max_items=8), 0.0).max_items == 4
+    assert after_exhaustion(BatchLimits(max_items=1), 0.0).max_items == 1
+
+
+@given(st.integers(1, 10_000), st.floats(0, 0.999))
+def test_restarts_come_ever_more_rarely_and_not_together(num_failures: int, jitter: float) -> None:
+    delay_s = restart_delay_s(0.5, num_failures, jitter)
+    assert 0.375 <= delay_s <= 1.25 * MAX_RESTART_DELAY_S
+    assert restart_delay_s(0.5, num_failures, 0.0) < restart_delay_s(0.5, num_failures, 0.5)
+    assert restart_delay_s(0.5, num_failures, jitter) <= restart_delay_s(0.5, num_failures + 1, jitter)
