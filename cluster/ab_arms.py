@@ -1,8 +1,8 @@
 """The arms of a comparison: what ``--a`` and ``--b`` say, as configurations that share one analysis.
 
 An arm is given as a strategy's name, a profile (``profile=speed``), settings (``fitting.max_rate=1.3``, several by
-commas or by repeating the option) or a YAML file. What comes before the branches of the pipeline is the same for
-both and not theirs to set: the speech is heard once.
+commas or by repeating the option) or a YAML file. What comes before the branches of the pipeline, and how dubs
+are measured, is the same for both and not theirs to set: the speech is heard once.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from actors.errors import ConfigError
 from cluster.branches import Arm
 from cluster.config import Config, load_config, profile_names, read_tree
 
-OF_AN_ARM = frozenset({"profile", "translation", "embedding", "speech", "alignment", "fitting", "mixing"})
+OF_AN_ARM = frozenset({"profile", "translation", "embedding", "speech", "alignment", "fitting", "quality", "mixing"})
 """Sections of the configuration that work after the speech was heard."""
 SHARED = frozenset(Config.model_fields) - OF_AN_ARM
-SHARED_KEYS = frozenset({"speech.clone", "speech.clone_reference_s"})
-"""Of an arm's sections, what says how the speech is heard."""
+SHARED_KEYS = {
+    "speech": ("clone", "clone_reference_s"),
+    "quality": ("check", "sample_share", "thresholds"),
+}
+"""Of an arm's sections, what says how speech is heard and dubs are measured."""
 STRATEGIES = ("length", "semantic", "hybrid")
 _NEXT_SETTING = re.compile(r",(?=\s*[\w.]+=)")
 
@@ -60,8 +63,9 @@ def choose_arm(
         _refuse_shared(name, assignment.partition("=")[0])
     base = load_config(config_name, assignments, profile)
     full = load_config(config_name, [*assignments, *own], profiles[-1] if profiles else profile)
-    speech = full.speech.model_copy(update={key.partition(".")[2]: _at(base, key) for key in SHARED_KEYS})
-    update = {section: getattr(full, section) for section in OF_AN_ARM} | {"speech": speech}
+    update = {section: getattr(full, section) for section in OF_AN_ARM}
+    for section, keys in SHARED_KEYS.items():
+        update[section] = update[section].model_copy(update={key: getattr(getattr(base, section), key) for key in keys})
     config = base.model_copy(update=update)
     held = tuple(sorted(setting.key for setting in differences(full, config)))
     return ArmChoice(arm=Arm(name=name, config=config), label=", ".join(given), held=held)
@@ -91,18 +95,12 @@ def _assignments(name: str, text: str) -> list[str]:
 
 
 def _refuse_shared(name: str, key: str) -> None:
-    if key.partition(".")[0] in SHARED or key in SHARED_KEYS:
+    section, _, inner = key.partition(".")
+    if section in SHARED or inner.partition(".")[0] in SHARED_KEYS.get(section, ()):
         raise ConfigError(
             f"--{name} must leave alone what both arms share, the speech is heard once; found {key}; an arm may set "
             f"{', '.join(sorted(OF_AN_ARM))}; use --set for both"
         )
-
-
-def _at(config: Config, key: str) -> Any:
-    node: Any = config
-    for part in key.split("."):
-        node = getattr(node, part)
-    return node
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -173,18 +173,32 @@ def spearman(x: Floats, y: Floats, clusters: Clusters, *, seed: int = 0, num_res
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
     rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(clusters.of_pair == cluster) for cluster in range(clusters.num)]
-    drawn = []
-    for _ in range(num_resamples):
-        chosen = np.concatenate([members[cluster] for cluster in rng.integers(clusters.num, size=clusters.num)])
-        drawn.append(_rank_correlation(x[chosen], y[chosen]))
-    resampled = np.array(drawn)
-    return _with_interval(_rank_correlation(x, y), resampled[np.isfinite(resampled)], clusters.num)
+    resampled = np.concatenate(
+        [_rank_correlations(x, y, draws[:, clusters.of_pair]) for draws in _draws(clusters.num, rng, num_resamples)]
+    )
+    [value] = _rank_correlations(x, y, np.ones((1, len(x))))
+    # A resample in which one of the two never varies has no correlation.
+    return _with_interval(float(value), resampled[np.isfinite(resampled)], clusters.num)
 
 
-def _rank_correlation(x: Floats, y: Floats) -> float:
-    ranked_x, ranked_y = stats.rankdata(x), stats.rankdata(y)
-    ranked_x -= ranked_x.mean()
-    ranked_y -= ranked_y.mean()
-    scale = np.sqrt((ranked_x @ ranked_x) * (ranked_y @ ranked_y))
-    return float(ranked_x @ ranked_y / scale) if scale > 0 else float("nan")
+def _rank_correlations(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """Spearman's rho of each row of weights, float64 (num_rows, num_pairs), that say how often a pair occurs."""
+    ranks_x, ranks_y = _weighted_ranks(x, weights), _weighted_ranks(y, weights)
+    total = weights.sum(axis=1, keepdims=True)
+    ranks_x -= (weights * ranks_x).sum(axis=1, keepdims=True) / total
+    ranks_y -= (weights * ranks_y).sum(axis=1, keepdims=True) / total
+    scale = np.sqrt((weights * ranks_x**2).sum(axis=1) * (weights * ranks_y**2).sum(axis=1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rho: Floats = np.where(scale > 0, (weights * ranks_x * ranks_y).sum(axis=1) / scale, np.nan)
+    return rho
+
+
+def _weighted_ranks(values: Floats, weights: Floats) -> Floats:
+    """The rank that each value has where it occurs as often as its weight says; ties share the middle one."""
+    distinct, group_of = np.unique(values, return_inverse=True)
+    order = np.argsort(group_of, kind="stable")
+    starts = np.searchsorted(group_of[order], np.arange(len(distinct)))
+    occurrences = np.add.reduceat(weights[:, order], starts, axis=1)
+    middle = np.cumsum(occurrences, axis=1) - occurrences + (occurrences + 1) / 2
+    ranks: Floats = middle[:, group_of]
+    return ranks

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from actors import languages
 from actors.errors import ConfigError, DubbingError
-from cluster import cli_models, logs
+from cluster import cli_ab, cli_models, logs
 from cluster.cli_options import (
     EXIT_INPUT,
     EXIT_INTERRUPTED,
@@ -49,6 +49,7 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration."
 app.add_typer(config_app, name="config")
 app.add_typer(cli_models.app, name="models")
 app.command("doctor")(cli_models.doctor)
+app.command("ab")(cli_ab.ab)
 
 To = Annotated[str, typer.Option("--to", help="Target language, BCP-47 (pt, en, pt-BR); several by commas.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder; each input gets a folder of its own in it.")]

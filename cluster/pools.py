@@ -126,8 +126,10 @@ def _unsupported(task: Task, engine: str, found: str, known: str) -> ConfigError
 
 
 @contextmanager
-def ray_session(config: Config) -> Iterator[None]:
+def ray_session(config: Config, *others: Config) -> Iterator[None]:
     """Join the cluster there is, or start one in this machine, for the time of the block; nothing if inline.
+
+    One started here has room for the pools of the others too.
 
     Enter it on the main thread, before the event loop: Ray sets signal handlers, which the loop's replace.
     """
@@ -142,7 +144,7 @@ def ray_session(config: Config) -> Iterator[None]:
         os.environ.setdefault("RAY_worker_niceness", "0")
         options |= {
             # Logical, to admit every pool at once on a small machine: the operating system shares the cores.
-            "num_cpus": max(os.cpu_count() or 1, 1 + round(_cpu_demand(config))),
+            "num_cpus": max(os.cpu_count() or 1, 1 + round(sum(map(_cpu_demand, (config, *others))))),
             "include_dashboard": False,
             "object_store_memory": config.ray.object_store_bytes,
         }

@@ -70,7 +70,7 @@ class ReportAudio:
     @property
     def title(self) -> str:
         label = self.label[:1].upper() + self.label[1:]
-        return label if self.language is None else f"{label}, {_language_name(self.language)}"
+        return label if self.language is None else f"{label}, {language_name(self.language)}"
 
     @property
     def data_uri(self) -> str:
@@ -113,7 +113,7 @@ def write_report(manifest: Manifest, audio: Sequence[ReportAudio], path: Path) -
 
 
 def _render(manifest: Manifest, audio: Sequence[ReportAudio]) -> str:
-    script, style = Markup(_resource("report.js")), Markup(_resource("report.css"))  # noqa: S704 -- our own files
+    script, style = Markup(resource("report.js")), Markup(resource("report.css"))  # noqa: S704 -- our own files
     return _template().render(
         manifest=manifest,
         audio=audio,
@@ -129,9 +129,9 @@ def _render(manifest: Manifest, audio: Sequence[ReportAudio]) -> str:
         outcome_meanings=OUTCOME_MEANINGS,
         status_meaning=STATUS_MEANINGS.get(manifest.status, ""),
         script=script,
-        script_hash=_csp_hash(script),
+        script_hash=csp_hash(script),
         style=style,
-        style_hash=_csp_hash(style),
+        style_hash=csp_hash(style),
     )
 
 
@@ -141,11 +141,11 @@ def _template() -> Template:
     environment.filters |= {
         "clock": clock,
         "file_url": _file_url,
-        "language_name": _language_name,
-        "number": _number,
+        "language_name": language_name,
+        "number": number,
         "signed": _signed,
     }
-    return environment.from_string(_resource("report.html.j2"))
+    return environment.from_string(resource("report.html.j2"))
 
 
 def _dubs(manifest: Manifest) -> list[_Dub]:
@@ -208,7 +208,7 @@ def _file_url(name: str) -> str:
     return quote(name, safe="")
 
 
-def _language_name(tag: str | None) -> str:
+def language_name(tag: str | None) -> str:
     if tag is None:
         return "unknown language"
     try:
@@ -217,7 +217,7 @@ def _language_name(tag: str | None) -> str:
         return tag
 
 
-def _number(value: float | None, digits: int = 2) -> str:
+def number(value: float | None, digits: int = 2) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
@@ -225,10 +225,10 @@ def _signed(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:+.1f}".replace("-", "−")
 
 
-def _csp_hash(text: str) -> str:
+def csp_hash(text: str) -> str:
     """The source expression that admits exactly this inline text (CSP level 3, section 2.3.1)."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
     return importlib.resources.files("cluster").joinpath(name).read_text(encoding="utf-8")

@@ -66,6 +66,7 @@ def test_equal_arms_are_allowed_and_do_not_differ() -> None:
     [
         ("transcription.options.beam_size=1", ["transcription.options.beam_size", "heard once", "--set"]),
         ("speech.clone=true", ["speech.clone"]),
+        ("quality.thresholds.wer.good_to=1", ["quality.thresholds"]),
         ("hybird", ["hybrid", "profile=", "YAML file", "hybird"]),
         ("fitting.max_rat=1.3", ["did you mean 'max_rate'"]),
         ("profile=fast", ["speed", "'fast'"]),

@@ -1,0 +1,72 @@
+"""Talks in which people pause inside their sentences, so that one translation is shared out over several segments."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from actors.types import Samples
+from cluster.demo import Voices
+from cluster.demo_script import CHAPTERS, SPEAKERS
+from cluster.encoding import ENCODE_HZ, AudioEncoder
+
+INSIDE_S = (0.5, 0.8)
+"""Pauses inside a sentence; a segment ends at ``grouping.phrase_pause_s``, 0.35 s."""
+BETWEEN_S = (0.9, 1.3)
+MIN_WORDS = 5
+"""On either side of a pause."""
+# People breathe before what begins a new thought, comma or not.
+BREATH = re.compile(r"^(and|but|because|which|that|who|when|where|so|than|with|without|as|to|in|on|at|by|from|before)$")
+
+
+def phrases(sentence: str) -> list[str]:
+    """One or two, divided where one would breathe, nearest the middle."""
+    words = sentence.split()
+    places = [at for at in range(MIN_WORDS, len(words) - MIN_WORDS + 1) if BREATH.match(words[at])]
+    if not places:
+        return [sentence]
+    at = min(places, key=lambda at: abs(at - len(words) / 2))
+    return [" ".join(words[:at]), " ".join(words[at:])]
+
+
+def talks(num_talks: int, num_sentences: int) -> list[tuple[str, list[str]]]:
+    """(speaker, sentences): pieces of the demo's chapters. Raises ValueError if there are fewer."""
+    pieces = [
+        list(chapter.sentences[at : at + num_sentences])
+        for at in range(0, len(CHAPTERS[0].sentences), num_sentences)
+        for chapter in CHAPTERS
+    ]
+    whole = [piece for piece in pieces if len(piece) == num_sentences]
+    if num_talks > len(whole):
+        raise ValueError(f"the script must have {num_talks} × {num_sentences} sentences; it has {len(whole)} pieces")
+    return [(SPEAKERS[at % len(SPEAKERS)], piece) for at, piece in enumerate(whole[:num_talks])]
+
+
+def make_hesitant_talk(path: Path, speaker: str, sentences: Sequence[str], voices: Voices, seed: int) -> float:
+    """Write it as MP4 audio; its length in seconds."""
+    rng = random.Random(seed)
+    with AudioEncoder(path, num_channels=1, bits_per_s=96_000) as encoder:
+        for samples in _sound(speaker, sentences, voices, rng):
+            encoder.write(samples[:, None])
+        return encoder.duration_s
+
+
+def _sound(speaker: str, sentences: Sequence[str], voices: Voices, rng: random.Random) -> Iterator[Samples]:
+    yield _silence(0.5)
+    for sentence in sentences:
+        for index, phrase in enumerate(phrases(sentence)):
+            if index:
+                yield _silence(rng.uniform(*INSIDE_S))
+            clip, gain_db = voices.speak(speaker, phrase)
+            louder = np.float32(10 ** (gain_db / 20))
+            yield (louder * soxr.resample(clip.samples, clip.sample_hz, ENCODE_HZ)).astype(np.float32)
+        yield _silence(rng.uniform(*BETWEEN_S))
+
+
+def _silence(seconds: float) -> Samples:
+    return np.zeros(round(seconds * ENCODE_HZ), np.float32)
