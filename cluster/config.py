@@ -28,6 +28,9 @@ from cluster.store import StoreConfig
 from cluster.subtitles import SubtitleConfig
 from cluster.windows import WindowConfig
 
+DEPLOYMENTS = {"serve"}
+"""Files beside the configurations that are for Ray Serve, and name one of them."""
+
 PROFILES = "profiles"
 """Folder of the profiles, beside the configurations."""
 
@@ -217,7 +220,7 @@ def load_config(
 
 def config_names() -> list[str]:
     """Configurations that come with the package."""
-    return sorted(path.stem for path in _folder().glob("*.yaml"))
+    return sorted(path.stem for path in _folder().glob("*.yaml") if path.stem not in DEPLOYMENTS)
 
 
 def profile_names() -> list[str]:

@@ -1,0 +1,90 @@
+"""The HTTP API: routes of all kinds on one dispatcher, with or without Ray Serve around it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+
+from fastapi import FastAPI, Response
+from pydantic import BaseModel
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from serve import dubbing
+from serve.dispatcher import Dispatcher, Health
+from serve.errors import RETRY_SOON_S, handle_errors
+from serve.middleware import Deadlines, Guard, SecureHeaders
+from serve.settings import ServeSettings
+
+FORM_LIMITS = {"max_files": 4, "max_fields": 64, "max_part_size": 64 * 1024}
+"""Of a form; its fields are held in memory, its files are not."""
+
+PUBLIC = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+"""Answered to anybody: they tell nothing of anybody's."""
+
+
+class HealthAnswer(BaseModel):
+    status: Literal["ok", "loading", "ready", "broken", "draining"]
+
+
+def make_api(settings: ServeSettings, dispatcher: Dispatcher) -> FastAPI:
+    """The application; its lifespan is the dispatcher's."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with dispatcher.running():
+            yield
+
+    app = FastAPI(
+        title="raydub",
+        version=importlib.metadata.version("raydub"),
+        summary="Dubs video: jobs that stream as they go.",
+        lifespan=lifespan,
+        redoc_url=None,
+        max_body_size=settings.max_body_bytes,
+        form_limits=FORM_LIMITS,  # type: ignore[arg-type]  # a TypedDict that FastAPI keeps to itself
+        middleware=_middleware(settings, dispatcher),
+    )
+    app.state.dispatcher = dispatcher
+    handle_errors(app)
+    _add_health(app, dispatcher)
+    app.include_router(dubbing.make_router(settings))
+    return app
+
+
+def _middleware(settings: ServeSettings, dispatcher: Dispatcher) -> list[Middleware]:
+    """Outermost first."""
+    found = [Middleware(SecureHeaders)]
+    if settings.cors_origins:
+        found.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.cors_origins,
+                allow_methods=["GET", "POST", "PATCH", "DELETE"],
+                allow_headers=["authorization", "xi-api-key", "idempotency-key", "content-type", "last-event-id"],
+            )
+        )
+    guard = Middleware(Guard, settings=settings, ring=lambda: dispatcher.ring, is_public=lambda path: path in PUBLIC)
+    return [*found, guard, Middleware(Deadlines, settings=settings)]
+
+
+def _add_health(app: FastAPI, dispatcher: Dispatcher) -> None:
+    @app.get("/healthz", tags=["health"], responses={503: {"model": HealthAnswer}})
+    async def alive(response: Response) -> HealthAnswer:
+        """Whether this dispatcher works, loading or not. One that does not is to be restarted."""
+        try:
+            dispatcher.check()
+        except RuntimeError:
+            response.status_code = 503
+            return HealthAnswer(status="broken")
+        return HealthAnswer(status="ok")
+
+    @app.get("/readyz", tags=["health"], responses={503: {"model": HealthAnswer}})
+    async def ready(response: Response) -> HealthAnswer:
+        """Whether its models are loaded: `loading` becomes ready by itself, `broken` says that they do not load."""
+        if dispatcher.health is not Health.READY:
+            response.status_code = 503
+            response.headers["Retry-After"] = str(round(RETRY_SOON_S))
+        return HealthAnswer(status=dispatcher.health.value)

@@ -1,0 +1,122 @@
+"""The database: opened, brought to the newest schema, and asked within short transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from filelock import FileLock
+from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential
+
+from actors.errors import ConfigError
+
+R = TypeVar("R")
+
+log = logging.getLogger(__name__)
+
+BUSY_TIMEOUT_S = 30
+UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError)
+"""What a database that is stopped, or just starting, is met as: asyncpg raises plain connection errors."""
+MIGRATION_LOCK = 7_208_113
+"""Any number, the same in every process: PostgreSQL's name for the lock on migrating."""
+
+
+class Database:
+    """Use as ``async with Database.open(url) as database``."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._sessions = async_sessionmaker(engine, expire_on_commit=False)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str) -> AsyncIterator[Database]:
+        """Migrated to the newest schema. Raises ConfigError if the URL is not one."""
+        engine = _engine(url)
+        try:
+            await _migrate(engine)
+            yield cls(engine)
+        finally:
+            await engine.dispose()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """Committed at the end of the block, rolled back if it raises."""
+        async with self._sessions.begin() as session:
+            yield session
+
+    @property
+    def is_postgres(self) -> bool:
+        return self._engine.dialect.name == "postgresql"
+
+
+def _engine(url: str) -> AsyncEngine:
+    try:
+        parsed = make_url(url)
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        if parsed.get_backend_name() == "sqlite":
+            if parsed.database:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            options = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+        engine = create_async_engine(parsed, **options)
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise ConfigError(
+            f"serve.database_url must be one of SQLAlchemy's with an async driver, such as "
+            f"postgresql+asyncpg://user@host/name; {' '.join(str(error).split())}"
+        ) from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    # Several processes read while one writes; a power cut may lose the last transactions, never the file.
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+async def _migrate(engine: AsyncEngine) -> None:
+    """One process at a time: the others find it done."""
+    if engine.dialect.name == "sqlite" and engine.url.database:
+        lock = FileLock(f"{engine.url.database}.lock", thread_local=False)
+        await asyncio.to_thread(lock.acquire)
+        try:
+            async with engine.begin() as connection:
+                await connection.run_sync(_upgrade)
+        finally:
+            lock.release()
+        return
+    async with engine.begin() as connection:
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        await connection.run_sync(_upgrade)
+
+
+def _upgrade(connection: Connection) -> None:
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+async def until_it_answers(query: Callable[[], Awaitable[R]]) -> R:
+    """For work that must not be lost because the database is restarted: asked again until it answers."""
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(UNREACHABLE),
+        wait=wait_exponential(multiplier=0.2, max=5),
+        before_sleep=before_sleep_log(log, logging.WARNING),
+    ):
+        with attempt:
+            return await query()
+    raise AssertionError("tries without end")

@@ -1,0 +1,288 @@
+"""One process that dubs for the service: it owns pools, takes jobs as it has room, and hands them on when it stops.
+
+Every dispatcher takes jobs from the same database, whoever accepted them; see leases.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import uuid
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import numpy as np
+
+from actors.errors import DubbingError, EngineError, ItemError
+from actors.types import ASR_HZ, PlanRequest, TranscribeRequest, TranslateRequest
+from cluster.config import Config
+from cluster.logs import log_context
+from cluster.pools import Pools, speech_stage
+from serve.auth import KeyRing
+from serve.database import Database, until_it_answers
+from serve.events import Bells, Recorder
+from serve.files import JobFiles
+from serve.jobs import Jobs
+from serve.leases import LeaseLostError, Leases, Outcome
+from serve.settings import ServeSettings
+from serve.tables import Dub, DubState
+from serve.work import Work
+
+log = logging.getLogger(__name__)
+
+LOAD_AGAIN_S = 2.0
+_SILENCE = TranscribeRequest(samples=np.zeros(ASR_HZ, np.float32), language="en")
+_GREETING = TranslateRequest(text="Hello.", source_language="en", target_language="pt")
+
+
+class Health(Enum):
+    LOADING = "loading"
+    READY = "ready"
+    BROKEN = "broken"
+    DRAINING = "draining"
+
+
+class Stop(Enum):
+    """Why a job that is under way is stopped here."""
+
+    CANCELLED = auto()
+    LOST = auto()
+    HANDED_ON = auto()
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    task: asyncio.Task[None]
+    stop: Stop | None = None
+
+    def stop_for(self, reason: Stop) -> None:
+        if self.stop is None:
+            self.stop = reason
+            self.task.cancel()
+
+
+class Dispatcher:
+    """Use as ``async with dispatcher.running()``; what it offers to routes is there inside the block."""
+
+    database: Database
+    jobs: Jobs
+    ring: KeyRing
+    pools: Pools
+
+    def __init__(self, settings: ServeSettings, configs: Mapping[str | None, Config]) -> None:
+        self.settings = settings
+        self.configs = configs
+        """By the profile a request names; None for one that names none."""
+        self.files = JobFiles(settings.data_dir)
+        self.bells = Bells()
+        self.health = Health.LOADING
+        self._failure: BaseException | None = None
+        self._running: dict[str, _Running] = {}
+        self._wake = asyncio.Event()
+        self._holder = uuid.uuid4().hex
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Raises ConfigError if the database or the data folder cannot be used."""
+        async with AsyncExitStack() as stack:
+            self.database = await stack.enter_async_context(Database.open(self.settings.database))
+            self.jobs = Jobs(self.database, self.settings.max_queued_dubs)
+            self.ring = KeyRing(self.settings, self.database)
+            self._leases = Leases(database=self.database, holder=self._holder, lease_s=self.settings.lease_s)
+            self.pools = await stack.enter_async_context(Pools(self.config))
+            work = Work(self.settings, self.configs, self.files, self.pools)
+            tasks = [
+                self._start(self._warm()),
+                self._start(self._claim_forever(work)),
+                self._start(self._renew_forever()),
+            ]
+            try:
+                yield
+            finally:
+                await self._drain()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def config(self) -> Config:
+        return self.configs[None]
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    def check(self) -> None:
+        """Raises what ended a part of this dispatcher that must never end: it is to be replaced."""
+        if self._failure is not None:
+            raise RuntimeError("a dispatcher's own tasks must run as long as it does; one failed") from self._failure
+
+    def wake(self) -> None:
+        """There is a new job."""
+        self._wake.set()
+
+    def stop(self, dub_id: str) -> None:
+        """Its owner has cancelled it; another dispatcher hears of it when it renews its lease."""
+        if dub_id in self._running:
+            self._running[dub_id].stop_for(Stop.CANCELLED)
+
+    # --- its own tasks
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._note_failure)
+        return task
+
+    def _note_failure(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("dispatcher failed", exc_info=error)
+            self._failure = error
+            self.health = Health.BROKEN
+
+    async def _warm(self) -> None:
+        """Load the models every job needs, and say so; or that they cannot be."""
+        config = self.config
+        speech = [speech_stage(config, language) for language in self.settings.warm_languages]
+        requests = [
+            (await self.pools.get("transcription", config.transcription), _SILENCE),
+            (await self.pools.get("translation", config.translation), _GREETING),
+            *[
+                (await self.pools.get("speech", stage), PlanRequest(text="1", language=language))
+                for stage, language in zip(speech, self.settings.warm_languages, strict=True)
+            ],
+        ]
+        while True:
+            try:
+                for pool, request in requests:
+                    # An engine that does not speak these languages is loaded all the same.
+                    with contextlib.suppress(ItemError):
+                        await pool.submit(request)
+                break
+            except EngineError as error:
+                # Its pool goes on trying: what is missing may come back.
+                self._set_health(Health.BROKEN)
+                log.error("models must load; %s", error.message)
+                await asyncio.sleep(LOAD_AGAIN_S)
+        self._set_health(Health.READY)
+        log.info("ready")
+
+    def _set_health(self, health: Health) -> None:
+        if self.health is not Health.DRAINING:
+            self.health = health
+
+    async def _claim_forever(self, work: Work) -> None:
+        while True:
+            has_room = len(self._running) < self.config.pipeline.max_videos and self.health is not Health.DRAINING
+            claimed = await until_it_answers(self._leases.claim) if has_room else None
+            if claimed is not None:
+                self._run(work, *claimed)
+                continue
+            try:
+                async with asyncio.timeout(self.settings.poll_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+            self._wake.clear()
+
+    async def _renew_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.lease_s / 3)
+            ids = list(self._running)
+            if not ids:
+                continue
+            held = {one.dub_id: one for one in await until_it_answers(functools.partial(self._leases.renew, ids))}
+            for dub_id in ids:
+                running = self._running.get(dub_id)
+                if running is None:
+                    continue
+                if dub_id not in held:
+                    running.stop_for(Stop.LOST)
+                elif held[dub_id].cancel_requested:
+                    running.stop_for(Stop.CANCELLED)
+
+    async def _drain(self) -> None:
+        self.health = Health.DRAINING
+        tasks = [running.task for running in self._running.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self.settings.drain_s)
+        for running in tuple(self._running.values()):
+            running.stop_for(Stop.HANDED_ON)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- jobs
+
+    def _run(self, work: Work, dub: Dub, languages: tuple[str, ...]) -> None:
+        task = asyncio.create_task(self._hold(work, dub, languages), name=dub.id)
+        self._running[dub.id] = _Running(task=task)
+        task.add_done_callback(lambda task: self._after(dub.id, task))
+
+    def _after(self, dub_id: str, task: asyncio.Task[None]) -> None:
+        self._running.pop(dub_id, None)
+        self._wake.set()
+        self._note_failure(task)
+
+    async def _hold(self, work: Work, dub: Dub, languages: tuple[str, ...]) -> None:
+        """Work on a job until it is done, failed, or to be stopped here."""
+        with log_context(job=dub.id):
+            try:
+                outcome = await self._attempt(work, dub, languages)
+            except LeaseLostError:
+                log.warning("lease lost, stopped")
+                return
+            except asyncio.CancelledError:
+                reason = self._running[dub.id].stop
+                if reason is Stop.LOST:
+                    log.warning("lease lost, stopped")
+                    return
+                if reason is not Stop.CANCELLED:
+                    log.info("handed on")
+                    await self._leases.hand_on(dub.id)
+                    return
+                outcome = Outcome(state=DubState.CANCELLED, event={})
+            await self._finish(dub.id, outcome)
+
+    async def _attempt(self, work: Work, dub: Dub, languages: tuple[str, ...]) -> Outcome:
+        if dub.cancel_requested:
+            return Outcome(state=DubState.CANCELLED, event={})
+        if dub.num_attempts > self.settings.max_attempts:
+            return _failed(f"it must leave its dispatcher alive; {dub.num_attempts - 1} were lost with it under way")
+        try:
+            async with Recorder(dub.id, self._leases, self.files, self.bells) as recorder:
+                recorder.tell("started", attempt=dub.num_attempts, revision=dub.revision + 1)
+                return await work.make(dub, languages, recorder)
+        except LeaseLostError:
+            raise
+        except Exception as error:
+            reason = _first(error)
+            if isinstance(reason, DubbingError):
+                log.warning("dub failed error=%s", reason.message)
+                return _failed(self.files.without_paths(dub.id, dub.name, reason.message))
+            log.exception("dub failed")
+            return _failed(f"unexpected {type(reason).__name__}; the service's log has the traceback")
+
+    async def _finish(self, dub_id: str, outcome: Outcome) -> None:
+        try:
+            await until_it_answers(lambda: self._leases.finish(dub_id, outcome))
+        except LeaseLostError:
+            log.warning("lease lost, its result is dropped")
+            return
+        if outcome.output is not None:
+            await asyncio.to_thread(self.files.keep_output, dub_id, outcome.output)
+        log.info("%s", outcome.state.value)
+        self.bells.ring(dub_id)
+
+
+def _failed(message: str) -> Outcome:
+    return Outcome(state=DubState.FAILED, error=message, event={"error": message})
+
+
+def _first(error: Exception) -> Exception:
+    """The first of what a task group gathered."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

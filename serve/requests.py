@@ -1,0 +1,163 @@
+"""What routes share: who asks, the dispatcher, and a new dub checked and accepted whatever shape it came in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security, UploadFile
+from fastapi.security import APIKeyHeader, HTTPBearer
+
+from actors import languages
+from actors.errors import ConfigError, MediaError
+from cluster.config import Config
+from cluster.manifest import printable
+from cluster.media import probe
+from cluster.pools import check_languages
+from serve.auth import Caller
+from serve.dispatcher import Dispatcher
+from serve.errors import ConflictError
+from serve.ids import new_dub_id
+from serve.jobs import DubOptions, DubView, NewDub
+from serve.work import config_for
+
+MAX_NAME_CHARS = 200
+MAX_TARGETS = 16
+MAX_VOICES = 64
+
+SECURITY = [
+    Security(HTTPBearer(auto_error=False, description="An API key.")),
+    Security(APIKeyHeader(name="xi-api-key", auto_error=False, description="The same, in another header.")),
+]
+"""For the OpenAPI document; the guard has checked the key before any route is met."""
+
+
+def _dispatcher(request: Request) -> Dispatcher:
+    found: Dispatcher = request.app.state.dispatcher
+    return found
+
+
+def _caller(request: Request) -> Caller:
+    found: Caller = request.state.caller
+    return found
+
+
+TheDispatcher = Annotated[Dispatcher, Depends(_dispatcher)]
+TheCaller = Annotated[Caller, Depends(_caller)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A dub as it was asked for, not yet checked."""
+
+    targets: tuple[str, ...]
+    file: UploadFile | None = None
+    source_url: str | None = None
+    name: str | None = None
+    source_language: str | None = None
+    profile: str | None = None
+    voices: Mapping[str, str] | None = None
+    audio_track: int | None = None
+    idempotency_key: str | None = None
+
+
+async def accept(wanted: Wanted, caller: Caller, dispatcher: Dispatcher) -> tuple[DubView, bool]:
+    """The job, and whether it is new. Raises DubbingError: not to be done, or not now."""
+    options, targets, config = _checked(wanted, dispatcher)
+    fingerprint = await _fingerprint(wanted, options, targets)
+    if wanted.idempotency_key is not None:
+        known = await dispatcher.jobs.find_repeated(caller.owner, wanted.idempotency_key)
+        if known is not None:
+            if known.fingerprint != fingerprint:
+                raise ConflictError(
+                    f"an Idempotency-Key must belong to one request; this one was used for another, which is "
+                    f"{known.id}; choose a new key"
+                )
+            return await dispatcher.jobs.get(caller.owner, known.id), False
+    await dispatcher.jobs.check_room(caller.owner, caller.limits)
+    dub_id = new_dub_id()
+    async with _kept(wanted.file, dub_id, config, dispatcher) as duration_s:
+        new = NewDub(
+            id=dub_id,
+            owner=caller.owner,
+            name=_name(wanted),
+            options=options,
+            targets=targets,
+            source_url=wanted.source_url,
+            content_type=wanted.file.content_type if wanted.file is not None else None,
+            duration_s=duration_s,
+            idempotency_key=wanted.idempotency_key,
+            fingerprint=fingerprint,
+        )
+        view, is_new = await dispatcher.jobs.create(new, caller.limits)
+    dispatcher.wake()
+    return view, is_new
+
+
+def _checked(wanted: Wanted, dispatcher: Dispatcher) -> tuple[DubOptions, tuple[str, ...], Config]:
+    """Raises ConfigError; loads nothing."""
+    if (wanted.file is None) == (wanted.source_url is None):
+        raise ConfigError("either a file or a URL must be given, and not both")
+    if not 1 <= len(wanted.targets) <= MAX_TARGETS:
+        raise ConfigError(f"1 to {MAX_TARGETS} languages to dub into must be given; found {len(wanted.targets)}")
+    targets = tuple(dict.fromkeys(languages.normalise(tag[:64]) for tag in wanted.targets))
+    source = None if wanted.source_language is None else languages.normalise(wanted.source_language[:64])
+    for target in targets:
+        if source is not None and languages.same(source, target):
+            raise ConfigError(f"a language to dub into must differ from the source's; found {target} and {source}")
+    config = config_for(dispatcher.configs, wanted.profile)
+    check_languages(config, source, targets)
+    voices = dict(wanted.voices or {})
+    if len(voices) > MAX_VOICES or any(len(tag) > 64 or len(voice) > 120 for tag, voice in voices.items()):
+        raise ConfigError(f"voices must be at most {MAX_VOICES} names of at most 120 characters")
+    options = DubOptions(source_language=source, profile=wanted.profile, voices=voices, audio_track=wanted.audio_track)
+    return options, targets, config
+
+
+@contextlib.asynccontextmanager
+async def _kept(
+    file: UploadFile | None, dub_id: str, config: Config, dispatcher: Dispatcher
+) -> AsyncIterator[float | None]:
+    """The upload saved as the job's source, and its length; removed again if the job does not come to be.
+
+    Raises MediaError if it is no media that can be dubbed.
+    """
+    if file is None:
+        yield None
+        return
+    files = dispatcher.files
+    try:
+        path: Path = await asyncio.to_thread(files.save_source, dub_id, file.file)
+        info = await asyncio.to_thread(probe, path, config.media)
+        yield info.duration_s
+    except BaseException as error:
+        await asyncio.to_thread(files.delete, dub_id)
+        if isinstance(error, MediaError):
+            raise MediaError(files.without_paths(dub_id, "the file", error.message)) from error
+        raise
+
+
+def _name(wanted: Wanted) -> str:
+    """What people see. Of a file's name only the last part, though it becomes no path."""
+    given = wanted.name or (wanted.file.filename if wanted.file is not None else None) or "untitled"
+    last = given.replace("\\", "/").rsplit("/", 1)[-1]
+    return "".join(char for char in printable(last) if char.isprintable())[:MAX_NAME_CHARS] or "untitled"
+
+
+async def _fingerprint(wanted: Wanted, options: DubOptions, targets: tuple[str, ...]) -> str | None:
+    """Of everything asked for, the file's bytes included."""
+    if wanted.idempotency_key is None:
+        return None
+    fields: dict[str, Any] = {"options": options.model_dump(mode="json"), "to": targets, "url": wanted.source_url}
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    if wanted.file is not None:
+        file = wanted.file.file
+        digest.update((await asyncio.to_thread(hashlib.file_digest, file, "sha256")).digest())  # type: ignore[arg-type]
+        file.seek(0)
+    return digest.hexdigest()

@@ -1,0 +1,164 @@
+"""The service's settings: the section ``serve`` of the same YAML that configures dubbing."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field, ValidationError, field_validator
+
+from actors.errors import ConfigError
+from cluster.config import Config, Section, explain, load_config, profile_names
+
+KEYS_VARIABLE = "RAYDUB_API_KEYS"
+"""API keys in plain text, separated by commas; they have the default limits."""
+WEBHOOK_VARIABLE = "RAYDUB_WEBHOOK_SECRET"
+DATABASE_VARIABLE = "RAYDUB_DATABASE_URL"
+
+
+class KeyLimits(Section):
+    """What one API key may do."""
+
+    requests_per_min: int = Field(default=600, ge=1)
+    """Per dispatcher."""
+    max_active_dubs: int = Field(default=16, ge=1)
+    """Waiting or under way."""
+    media_s_per_day: float = Field(default=48 * 3600.0, gt=0)
+    """Media accepted for dubbing within any 24 hours, counted once for each target language."""
+
+
+class ConfiguredKey(Section):
+    name: str = Field(pattern=r"^[\w.-]{1,64}$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Of the key; `raydub serve keys hash` computes it. The key itself stands nowhere."""
+    limits: KeyLimits = KeyLimits()
+
+
+class AuthSettings(Section):
+    required: bool | None = None
+    """Whether every request needs an API key. None: as soon as the address listened on is not loopback."""
+    keys: tuple[ConfiguredKey, ...] = ()
+    limits: KeyLimits = KeyLimits()
+    """Of keys that name none."""
+
+
+class ScalingSettings(Section):
+    """Dispatchers: each holds pools of its own, so one more means a set of models more."""
+
+    min_dispatchers: int = Field(default=1, ge=1)
+    max_dispatchers: int = Field(default=1, ge=1)
+    target_ongoing_requests: float = Field(default=64.0, gt=0)
+    """Per dispatcher. An open stream of events is a request too."""
+    upscale_delay_s: float = Field(default=5.0, ge=0)
+    downscale_delay_s: float = Field(default=300.0, ge=0)
+
+
+class ServeSettings(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("raydub"))
+    """Uploads and results; every dispatcher must see the same folder."""
+    database_url: str | None = None
+    """SQLAlchemy's; None for SQLite in ``data_dir``. RAYDUB_DATABASE_URL takes precedence."""
+    auth: AuthSettings = AuthSettings()
+    scaling: ScalingSettings = ScalingSettings()
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the service; none by default."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names, besides loopback's, by which the service may be called without a key."""
+
+    profiles: tuple[str, ...] = Field(default_factory=lambda: tuple(profile_names()))
+    """Profiles a request may ask for. Each that differs in an engine's options starts pools of its own."""
+    warm_languages: tuple[str, ...] = ()
+    """Languages whose voices are loaded before the service calls itself ready."""
+
+    max_upload_bytes: int = Field(default=4 * 2**30, ge=1)
+    max_body_bytes: int = Field(default=2**20, ge=1024)
+    """Of a request without a file."""
+    upload_idle_s: float = Field(default=30.0, gt=0)
+    """The longest silence within an upload."""
+    upload_max_s: float = Field(default=3600.0, gt=0)
+    request_timeout_s: float = Field(default=60.0, gt=0)
+    """Until an answer begins, once the request is complete."""
+    max_queued_dubs: int = Field(default=256, ge=1)
+    """Waiting in all; more are refused."""
+    allow_source_urls: bool = True
+    allow_private_addresses: bool = False
+    """Whether sources and webhooks may be on private, loopback and link-local addresses."""
+
+    lease_s: float = Field(default=15.0, gt=0)
+    """A job whose dispatcher gives no sign for so long is resumed by another."""
+    poll_s: float = Field(default=1.0, gt=0)
+    """How often a dispatcher looks for jobs that others accepted."""
+    max_attempts: int = Field(default=3, ge=1)
+    """Dispatchers a job may take down before it is given up."""
+    drain_s: float = Field(default=30.0, ge=0)
+    """What a stopping dispatcher gives its jobs to finish; the others are handed on."""
+    webhook_attempts: int = Field(default=6, ge=1)
+
+    @field_validator("profiles")
+    @classmethod
+    def _known(cls, profiles: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := set(profiles) - set(profile_names()):
+            raise ValueError(f"profiles are {', '.join(profile_names())}; found {', '.join(sorted(unknown))}")
+        return profiles
+
+    @property
+    def database(self) -> str:
+        default = f"sqlite+aiosqlite:///{self.data_dir.absolute() / 'raydub.db'}"
+        return os.environ.get(DATABASE_VARIABLE) or self.database_url or default
+
+    @property
+    def requires_key(self) -> bool:
+        return self.auth.required if self.auth.required is not None else not is_loopback(self.host)
+
+    def configured_keys(self) -> tuple[ConfiguredKey, ...]:
+        """Those of the configuration and of the environment."""
+        plain = [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
+        named = [
+            ConfiguredKey(
+                name=f"environment-{number}", sha256=hashlib.sha256(key.encode()).hexdigest(), limits=self.auth.limits
+            )
+            for number, key in enumerate(plain)
+        ]
+        return (*self.auth.keys, *named)
+
+    @property
+    def webhook_secret(self) -> str | None:
+        return os.environ.get(WEBHOOK_VARIABLE) or None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this is a name or address of this machine that no other can reach."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def load_service(
+    name_or_file: str = "offline", assignments: Sequence[str] = (), profile: str | None = None
+) -> tuple[ServeSettings, Config]:
+    """The service's settings and dubbing's. Raises ConfigError."""
+    config = load_config(name_or_file, assignments, profile)
+    try:
+        settings = ServeSettings.model_validate(config.serve)
+    except ValidationError as error:
+        raise ConfigError(explain(error, ServeSettings, "serve.")) from error
+    return settings, config.model_copy(update={"serve": {}})
+
+
+def load_profiles(
+    settings: ServeSettings, config: Config, name_or_file: str, assignments: Sequence[str]
+) -> dict[str | None, Config]:
+    """The configuration under each profile a request may name; None for the service's own."""
+    found: dict[str | None, Config] = {None: config}
+    for profile in settings.profiles:
+        found[profile] = load_service(name_or_file, assignments, profile)[1]
+    return found

@@ -1,0 +1,63 @@
+"""A real server for tests: uvicorn on a free port, in this process, with replicas in it too."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+from serve.api import make_api
+from serve.app import Choice, make_dispatcher
+from serve.dispatcher import Dispatcher
+
+
+@dataclass(frozen=True)
+class Running:
+    url: str
+    dispatcher: Dispatcher
+
+    def client(self, key: str | None = None) -> httpx.Client:
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+
+
+@contextlib.contextmanager
+def running(data: Path, *settings: str) -> Iterator[Running]:
+    """The service on real models, loaded when first needed."""
+    chosen = Choice(set=("ray.mode=inline", f"serve.data_dir={data}", "serve.drain_s=0", *settings))
+    dispatcher = make_dispatcher(chosen)
+    config = uvicorn.Config(
+        make_api(dispatcher.settings, dispatcher),
+        port=0,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server ended while starting"
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Running(f"http://127.0.0.1:{port}", dispatcher)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def finished(client: httpx.Client, dub_id: str) -> dict[str, object]:
+    """The dub once it has ended."""
+    while True:
+        answer = client.get(f"/v1/dubs/{dub_id}")
+        answer.raise_for_status()
+        if answer.json()["state"] not in ("queued", "running"):
+            return dict(answer.json())
+        time.sleep(0.1)

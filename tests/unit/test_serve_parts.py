@@ -1,0 +1,136 @@
+"""Parts of the service that need no server: settings, keys, rates, ids, paths."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.datastructures import Headers
+
+from actors.errors import CapacityError, ConfigError
+from actors.types import Clip
+from serve.auth import hash_key
+from serve.errors import ServiceFullError, problem_of
+from serve.files import JobFiles
+from serve.ids import new_dub_id
+from serve.limits import Rates
+from serve.middleware import given_key
+from serve.settings import is_loopback, load_service
+
+
+def test_an_unknown_setting_names_the_nearest_known_one() -> None:
+    with pytest.raises(ConfigError, match=r"serve\.max_upload_byte is unknown; did you mean 'max_upload_bytes'"):
+        load_service("offline", ["serve.max_upload_byte=1"])
+
+
+def test_the_services_settings_are_in_no_output() -> None:
+    _, config = load_service("offline", ["serve.database_url=postgresql+asyncpg://me:secret@host/db"])
+    assert "serve" not in config.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("host", "required"), [("127.0.0.1", False), ("localhost", False), ("::1", False), ("0.0.0.0", True), ("a.b", True)]
+)
+def test_keys_are_required_as_soon_as_others_can_reach_the_service(host: str, required: bool) -> None:
+    settings, _ = load_service("offline", [f"serve.host='{host}'"])
+    assert settings.requires_key is required
+    assert is_loopback(host) is not required
+
+
+def test_keys_of_the_environment_are_known_by_their_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYDUB_API_KEYS", "one, two,")
+    settings, _ = load_service("offline")
+    assert [key.sha256 for key in settings.configured_keys()] == [hash_key("one"), hash_key("two")]
+
+
+@pytest.mark.parametrize(
+    ("headers", "key"),
+    [
+        ({"authorization": "Bearer abc"}, "abc"),
+        ({"authorization": "bearer  abc "}, "abc"),
+        ({"xi-api-key": "abc"}, "abc"),
+        ({"authorization": "Basic abc", "xi-api-key": "def"}, "def"),
+        ({"authorization": "Basic abc"}, None),
+        ({"authorization": "Bearer "}, None),
+        ({}, None),
+    ],
+)
+def test_a_key_comes_in_either_header(headers: dict[str, str], key: str | None) -> None:
+    assert given_key(Headers(headers)) == key
+
+
+def test_a_bucket_refills_as_time_passes_and_says_when() -> None:
+    rates = Rates()
+    for _ in range(60):
+        rates.spend("me", 60, now_s=0.0)
+    with pytest.raises(CapacityError) as refused:
+        rates.spend("me", 60, now_s=0.0)
+    assert refused.value.retry_after_s == pytest.approx(1.0)
+    rates.spend("another", 60, now_s=0.0)
+    rates.spend("me", 60, now_s=1.0)
+    with pytest.raises(CapacityError):
+        rates.spend("me", 60, now_s=1.5)
+
+
+@given(gaps_s=st.lists(st.floats(0, 10), max_size=200), per_min=st.integers(1, 1000))
+def test_no_more_than_the_rate_and_one_bucket_pass(gaps_s: list[float], per_min: int) -> None:
+    rates, now_s, passed = Rates(), 0.0, 0
+    for gap_s in gaps_s:
+        now_s += gap_s
+        try:
+            rates.spend("me", per_min, now_s=now_s)
+        except CapacityError:
+            continue
+        passed += 1
+    assert passed <= per_min + now_s * per_min / 60 + 1e-6
+
+
+def test_ids_sort_by_when_they_were_made() -> None:
+    first = new_dub_id()
+    time.sleep(0.002)
+    assert first < new_dub_id()
+
+
+@pytest.mark.parametrize("dub_id", ["", "..", "dub_", "dub_/../../../../../etc", "dub_" + "0" * 25 + "/", "x" * 30])
+def test_only_an_id_becomes_part_of_a_path(tmp_path: Path, dub_id: str) -> None:
+    with pytest.raises(ValueError, match="must look like"):
+        JobFiles(tmp_path).source(dub_id)
+
+
+@pytest.mark.parametrize("utterance_id", ["", "pt:u1/../x", "../pt:u1", "pt:u1-", "pt:u1\n", "pt:u1\0"])
+def test_only_an_utterances_id_becomes_part_of_a_path(tmp_path: Path, utterance_id: str) -> None:
+    with pytest.raises(ValueError, match="must look like"):
+        JobFiles(tmp_path).clip(new_dub_id(), utterance_id)
+
+
+def test_other_attempts_are_removed_and_clips_kept(tmp_path: Path) -> None:
+    files, dub_id = JobFiles(tmp_path), new_dub_id()
+    clip = Clip(samples=np.zeros(100, np.float32), sample_hz=24_000)
+    files.save_clip(dub_id, "pt:u0001", clip)
+    (kept, kept_path), (_, other_path) = files.new_output(dub_id), files.new_output(dub_id)
+    kept_path.mkdir()
+    other_path.mkdir()
+    files.keep_output(dub_id, kept)
+    assert kept_path.is_dir()
+    assert not other_path.exists()
+    assert files.clip(dub_id, "pt:u0001").stat().st_size == 44 + 200
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ConfigError("x"), 422),
+        (CapacityError("x"), 429),
+        (ServiceFullError("x"), 503),
+        (ConnectionRefusedError("secret host"), 503),
+        (KeyError("secret"), 500),
+    ],
+)
+def test_the_nearest_type_of_an_error_decides_its_status(error: Exception, status: int) -> None:
+    problem = problem_of(error)
+    assert problem.status == status
+    assert "secret" not in problem.detail
