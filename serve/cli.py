@@ -16,7 +16,8 @@ import typer
 
 from actors.errors import ConfigError
 from cluster import logs
-from cluster.cli import ConfigName, Level, LogLevel, ProfileName, Set, app, main
+from cluster.cli import app, main
+from cluster.cli_options import ConfigName, Level, LogLevel, ProfileName, Set
 from cluster.config import Config
 from cluster.pools import ray_session
 from serve.auth import add_key, hash_key, list_keys, revoke_key
