@@ -20,7 +20,7 @@ from rich.console import Console
 
 from actors import languages
 from actors.errors import ConfigError, DubbingError
-from cluster import cli_ab, cli_models, logs
+from cluster import cli_ab, cli_models, cli_store, logs
 from cluster.cli_options import (
     EXIT_INPUT,
     EXIT_INTERRUPTED,
@@ -29,7 +29,6 @@ from cluster.cli_options import (
     AudioTrack,
     ConfigName,
     From,
-    Inputs,
     Level,
     LogLevel,
     ProfileName,
@@ -42,16 +41,19 @@ from cluster.config import Config, dump_yaml, load_config
 from cluster.console import make_display
 from cluster.pipeline import Job
 from cluster.pools import check_languages, ray_session
+from cluster.redubbing import job_again
 from cluster.runner import Outcome, run
 
 app = typer.Typer(name="raydub", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
 app.add_typer(cli_models.app, name="models")
+app.add_typer(cli_store.app, name="store")
 app.command("doctor")(cli_models.doctor)
 app.command("ab")(cli_ab.ab)
 
-To = Annotated[str, typer.Option("--to", help="Target language, BCP-47 (pt, en, pt-BR); several by commas.")]
+SomeInputs = Annotated[list[Path] | None, typer.Argument(help="Video or audio files.", metavar="INPUT...")]
+To = Annotated[str | None, typer.Option("--to", help="Target language, BCP-47 (pt, en, pt-BR); several by commas.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder; each input gets a folder of its own in it.")]
 Subtitles = Annotated[
     Path | None,
@@ -61,12 +63,21 @@ TargetSubtitles = Annotated[
     list[str] | None,
     typer.Option("--target-subtitles", metavar="LANG=FILE", help="A target's: spoken as they are cut and timed."),
 ]
+FromManifest = Annotated[
+    Path | None,
+    typer.Option("--from-manifest", metavar="FILE", help="A dub's manifest, perhaps edited: dub again as it says."),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="UTTERANCE", help="With --from-manifest: speak this one afresh, as pt:u0012."),
+]
 
 
 @app.command()
 def dub(
-    inputs: Inputs,
-    to: To,
+    context: typer.Context,
+    inputs: SomeInputs = None,
+    to: To = None,
     source: From = None,
     config: ConfigName = "offline",
     profile: ProfileName = None,
@@ -75,11 +86,21 @@ def dub(
     audio_track: AudioTrack = None,
     subtitles: Subtitles = None,
     target_subtitles: TargetSubtitles = None,
+    from_manifest: FromManifest = None,
+    only: Only = None,
     as_json: AsJson = False,
     log_level: Level = LogLevel.WARNING,
 ) -> None:
     """Dub videos or audio files into other languages."""
     logs.set_up(logging.getLevelNamesMapping()[log_level.upper()])
+    if from_manifest is not None:
+        job, settings = _job_again(context, from_manifest, inputs or (), out, only or (), assignments or ())
+        check_outputs([job])
+        raise typer.Exit(_run([job], settings, as_json))
+    if only:
+        raise ConfigError("--only must say of which dub; add --from-manifest out/talk/manifest.json")
+    if not inputs or to is None:
+        raise ConfigError("dub must be told which inputs, and --to which language; see raydub dub --help")
     settings = load_config(config, assignments or (), profile)
     targets = tuple(dict.fromkeys(languages.normalise(tag.strip()) for tag in to.split(",")))
     source = None if source is None else languages.normalise(source)
@@ -132,6 +153,26 @@ def demo(
 def show_config(config: ConfigName = "offline", profile: ProfileName = None, assignments: Set = None) -> None:
     """Print the resolved configuration as YAML."""
     typer.echo(dump_yaml(load_config(config, assignments or (), profile)), nl=False)
+
+
+def _job_again(
+    context: typer.Context,
+    manifest: Path,
+    inputs: Sequence[Path],
+    out: Path,
+    only: Sequence[str],
+    assignments: Sequence[str],
+) -> tuple[Job, Config]:
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, origin in sources.items() if origin is not None and origin.name == "COMMANDLINE"}
+    said = sorted(given & {"to", "source", "config", "profile", "audio_track", "subtitles", "target_subtitles"})
+    if said or len(inputs) > 1:
+        found = ", ".join(said) or f"{len(inputs)} inputs"
+        raise ConfigError(f"--from-manifest must go without what a manifest says; found {found}; use --set, or edit it")
+    moved = inputs[0] if inputs else None
+    # Elsewhere, if that is said; else where the manifest lies.
+    elsewhere = out / folder_name(moved or manifest.absolute().parent) if "out" in given else None
+    return job_again(manifest, source=moved, out=elsewhere, only=only, assignments=assignments)
 
 
 def _own_subtitles(assignments: Sequence[str], targets: Sequence[str]) -> dict[str, Path]:

@@ -35,6 +35,10 @@ PROFILES = "profiles"
 """Folder of the profiles, beside the configurations."""
 
 
+OF_THE_MACHINE = ("ray", "store")
+"""Sections that change no result."""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -212,6 +216,17 @@ def load_config(
     if given.get("profile") is not None:
         base = _merge(base, _overlay(given["profile"], _merge(base, given)))
     tree = _merge(base, given)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(explain(error)) from error
+
+
+def recorded_config(recorded: Mapping[str, Any], assignments: Sequence[Assignment] = ()) -> Config:
+    """A configuration as an output recorded it, but for what belongs to the machine it ran on. Raises ConfigError."""
+    tree = {key: value for key, value in recorded.items() if key not in OF_THE_MACHINE}
+    for assignment in assignments:
+        tree = _merge(tree, _parse_assignment(assignment))
     try:
         return Config.model_validate(tree)
     except ValidationError as error:

@@ -180,9 +180,9 @@ async def group_units(
     async with closing(heard):
         async for window, segments in heard:
             for span in window.speech:
-                loudness.feed(_samples_of(window, span))
+                loudness.feed(samples_of(window, span))
                 if voice is not None:
-                    voice.hear(_samples_of(window, span))
+                    voice.hear(samples_of(window, span))
             starts: list[float | None] = [*(segment.start_s for segment in segments[1:]), window.next_speech_s]
             for segment, next_start_s in zip(segments, starts, strict=False):
                 for unit in grouper.push(segment, next_start_s):
@@ -207,6 +207,10 @@ class ReferenceVoice:
             self._heard = np.concatenate((self._heard, samples[:missing]))
             self._reference = None
 
+    @property
+    def is_whole(self) -> bool:
+        return len(self._heard) == self._wanted_samples
+
     def reference(self) -> Reference | None:
         """None until anything was heard."""
         if self._reference is None and len(self._heard):
@@ -215,6 +219,6 @@ class ReferenceVoice:
         return self._reference
 
 
-def _samples_of(window: Window, span: Span) -> Samples:
+def samples_of(window: Window, span: Span) -> Samples:
     first, end = (max(0, round((edge_s - window.start_s) * ASR_HZ)) for edge_s in (span.start_s, span.end_s))
     return window.samples[first:end]

@@ -247,6 +247,8 @@ class TrackRecord(Record):
 
 class InputRecord(Record):
     name: FileName
+    path: FileName = ""
+    """Where it lay, so that it can be dubbed again from here."""
     format: str
     duration_s: float
     num_bytes: int
@@ -281,6 +283,7 @@ class Manifest(Record):
         tree = self.model_dump(mode="json", exclude={"timings"})
         for part in ("ray", "store"):
             tree["config"].pop(part, None)
+        tree["input"].pop("path")
         return tree
 
 

@@ -20,6 +20,7 @@ from cluster.branches import Arm, branches_of
 from cluster.config import Config
 from cluster.cues import SpokenCue, read_cues
 from cluster.decoding import Damage, decode_audio
+from cluster.given import Given, afresh
 from cluster.lease import Lease
 from cluster.listening import HeardUnit, Listener, group_units, heard_segments
 from cluster.logs import log_context
@@ -58,6 +59,8 @@ class Job:
     """The source's, in ``source_language``: taken as what is said, instead of listening."""
     target_subtitles: Mapping[str, Path] = field(default_factory=dict)
     """Target → its subtitles: spoken as they are cut and timed, instead of translating."""
+    given: Given | None = None
+    """A manifest, perhaps edited: spoken again as it says, instead of listening and translating."""
 
 
 Happening = HeardUnit | Utterance | Spoken | MixedBlock
@@ -82,27 +85,34 @@ async def dub(
 
         damage = Damage()
         audio = decode_audio(info, track, hz=ASR_HZ, channels="mono", config=config.media, damage=damage)
-        listener: Listener | CueListener
-        if job.subtitles is None:
+        listener: Listener | CueListener | Given
+        if job.given is not None:
+            listener = job.given
+            windows = from_thread(cut_windows(audio, config.windows), limit.max_windows)
+            said = job.given.units(windows, config, progress)
+        elif job.subtitles is None:
             windows = from_thread(cut_windows(audio, config.windows), limit.max_windows)
             transcription = await pools.get("transcription", config.transcription, progress.asker)
             listener = Listener(
                 config, transcription, job.source_language, job.targets, progress, own_text=own.by_target
             )
             transcripts = ordered_map(listener.watch(windows), listener.transcribe, limit.max_windows)
-            heard = heard_segments(transcripts, config)
+            said = group_units(heard_segments(transcripts, config), config, info.duration_s)
         else:
             listener = CueListener(cues=own.source, language=job.source_language or "und", progress=progress)
             heard = listener.segments(from_thread(cue_windows(audio, own.source), limit.max_windows))
+            said = group_units(heard, config, info.duration_s)
 
         units: list[Unit] = []
-        grouped = tap(tap(group_units(heard, config, info.duration_s), observe), lambda heard: units.append(heard.unit))
+        grouped = tap(tap(said, observe), lambda heard: units.append(heard.unit))
 
         branches = branches_of(job.targets, job.arms, config)
         tracks: list[asyncio.Task[Mixdown]] = []
         async with tee(grouped, len(branches), limit.max_utterances) as readers, asyncio.TaskGroup() as dubs:
             for branch, reader in zip(branches, readers, strict=True):
-                if branch.target in own.by_target:
+                if job.given is not None:
+                    lines = job.given.utterances(reader, branch.target, progress)
+                elif branch.target in own.by_target:
                     cues = own.by_target[branch.target]
                     lines = cue_utterances(reader, cues, branch.target, info.duration_s, progress)
                 else:
@@ -113,7 +123,8 @@ async def dub(
 
                 speech = await pools.get("speech", speech_stage(branch.config, branch.target), progress.asker)
                 speaker = Speaker(branch.config, speech, branch.target, progress)
-                spoken = tap(ordered_map(utterances, speaker.speak, limit.max_utterances), observe)
+                speak = speaker.speak if job.given is None else afresh(speaker.speak, job.given.only)
+                spoken = tap(ordered_map(utterances, speak, limit.max_utterances), observe)
 
                 mixing = mix_down(
                     spoken,
@@ -139,7 +150,7 @@ async def dub(
                 language_probability=listener.language_probability,
                 units=tuple(units),
                 num_failed_windows=listener.num_failed,
-                damaged=bool(damage),
+                damaged=bool(damage) or (job.given is not None and job.given.damaged),
             ),
             dubs=[mixed.result() for mixed in tracks],
             config=config,

@@ -156,6 +156,7 @@ def _title(branch: Branch) -> str:
 def _input_record(info: MediaInfo, track: AudioTrack, heard: Heard) -> InputRecord:
     return InputRecord(
         name=info.path.name,
+        path=str(info.path.absolute()),
         format=info.format,
         duration_s=media_time(info.duration_s),
         num_bytes=info.path.stat().st_size,

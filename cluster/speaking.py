@@ -117,6 +117,9 @@ class Speaker:
     async def _plan(self, utterance: Utterance, text: str) -> Plan:
         request = PlanRequest(text=text, language=utterance.target, voice=self._voice, reference=utterance.reference)
         plan: Plan = await self._pool.submit(request, order=self._due_s(utterance))
+        if utterance.voice not in (None, plan.voice) and utterance.reference is None:
+            request = dataclasses.replace(request, voice=utterance.voice)
+            plan = await self._pool.submit(request, order=self._due_s(utterance))
         return plan
 
     def _fit(self, plans: Sequence[Plan], utterance: Utterance) -> Fit:

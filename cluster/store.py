@@ -44,6 +44,8 @@ TOUCH_AFTER_S = 3600.0
 """A value's time of last use is this exact: to write it at every use would cost more than reading some values."""
 EVICT_TO = 0.9
 """Of the largest size: so that not every put after that evicts."""
+TIME_FIELDS = ("mtime", "LastModified", "updated", "created")
+"""Of what fsspec's file systems tell of a file, each in its own words."""
 ASIDE_PREFIX = ".aside-"
 ASIDE_MAX_AGE_S = 3600.0
 """What lies aside for longer was left by a process that was killed."""
@@ -167,8 +169,8 @@ class Store:
         for path, info in self._attempt(lambda: self._fs.find(self._root, detail=True), self._reads).items():
             name = PurePosixPath(path)
             if len(name.name) == CHECKSUM_BYTES * 2 and len(name.parts) >= 3:
-                used = info.get("mtime") or info.get("LastModified") or info.get("created") or info.get("updated")
-                yield Listed(path=path, task=name.parts[-3], num_bytes=info["size"], used_s=_seconds(used))
+                used = (info[field] for field in TIME_FIELDS if info.get(field) is not None)
+                yield Listed(path=path, task=name.parts[-3], num_bytes=info["size"], used_s=_seconds(next(used, None)))
 
     def verify(self, listed: Listed) -> bool:
         """Whether a value is whole; removed if it is not. Raises StoreError."""

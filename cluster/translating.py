@@ -43,6 +43,8 @@ class Utterance:
     """Best first; none if there is nothing to say."""
     flags: tuple[Flag, ...]
     error: str | None
+    voice: str | None = None
+    """Asked for by a person; None takes the language's."""
 
     @property
     def slot(self) -> Span:

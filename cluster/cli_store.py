@@ -1,0 +1,103 @@
+"""``raydub store``: what was computed before, and is kept."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from actors.errors import ConfigError, MediaError
+from cluster.config import load_config
+from cluster.store import NONE, Store, StoreError, open_store
+
+EXIT_DAMAGED = 1
+UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+app = typer.Typer(no_args_is_help=True, help="Results kept to be used again.")
+
+ConfigName = Annotated[str, typer.Option("--config", help="A configuration's name, or a YAML file.")]
+Url = Annotated[str | None, typer.Option("--url", help="Of the store, if not the configured one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+@app.command("stats")
+def stats(url: Url = None, config: ConfigName = "offline", as_json: AsJson = False) -> None:
+    """What lies in the store, by task."""
+    with _opened(url, config) as store:
+        values = list(store.list())
+    by_task: dict[str, list[int]] = defaultdict(list)
+    for value in values:
+        by_task[value.task].append(value.num_bytes)
+    oldest_s = min((value.used_s for value in values if value.used_s is not None), default=None)
+    if as_json:
+        tasks = {task: {"num_values": len(sizes), "num_bytes": sum(sizes)} for task, sizes in sorted(by_task.items())}
+        typer.echo(json.dumps({"url": store.url, "tasks": tasks, "unused_since_s": oldest_s}))
+        return
+    table = Table(title=store.url, title_justify="left")
+    for column in ("task", "results", "MB"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    for task, sizes in sorted(by_task.items()):
+        table.add_row(task, str(len(sizes)), f"{sum(sizes) / 1e6:.1f}")
+    table.add_row("all", str(len(values)), f"{sum(value.num_bytes for value in values) / 1e6:.1f}")
+    console = Console()
+    console.print(table)
+    if oldest_s is not None:
+        console.print(f"the longest unused since {time.strftime('%Y-%m-%d', time.localtime(oldest_s))}")
+
+
+@app.command("gc")
+def gc(
+    max_size: Annotated[
+        str | None, typer.Option("--max-size", metavar="SIZE", help="500M, 20G; the configured one if not given.")
+    ] = None,
+    url: Url = None,
+    config: ConfigName = "offline",
+    as_json: AsJson = False,
+) -> None:
+    """Remove what was not used for longest, until the rest fits."""
+    max_bytes = None if max_size is None else _bytes(max_size)
+    with _opened(url, config) as store:
+        num_removed, num_bytes = store.gc(max_bytes)
+    if as_json:
+        typer.echo(json.dumps({"url": store.url, "num_removed": num_removed, "num_bytes": num_bytes}))
+    else:
+        typer.echo(f"{store.url}: removed {num_removed} results, {num_bytes / 1e6:.1f} MB")
+
+
+@app.command("verify")
+def verify(url: Url = None, config: ConfigName = "offline", as_json: AsJson = False) -> None:
+    """Read every result, and remove what is damaged; exit status 1 if anything was."""
+    with _opened(url, config) as store:
+        checked = [store.verify(value) for value in list(store.list())]
+    num_damaged = checked.count(False)
+    if as_json:
+        typer.echo(json.dumps({"url": store.url, "num_values": len(checked), "num_damaged": num_damaged}))
+    else:
+        typer.echo(f"{store.url}: {len(checked)} results, {num_damaged} damaged and removed")
+    raise typer.Exit(EXIT_DAMAGED if num_damaged else 0)
+
+
+@contextmanager
+def _opened(url: str | None, config: str) -> Iterator[Store]:
+    store = open_store(load_config(config, [] if url is None else [f"store.url={json.dumps(url)}"]).store)
+    if store is None:
+        raise ConfigError(f"there must be a store to look at; store.url is {NONE}; name one with --url")
+    try:
+        yield store
+    except StoreError as error:
+        raise MediaError(f"the store must answer; {error}") from error
+
+
+def _bytes(size: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMGT]?)B?", size)
+    if match is None:
+        raise ConfigError(f"--max-size must look like 500M or 20G; found {size!r}")
+    return int(float(match[1]) * UNITS[match[2]])
