@@ -51,6 +51,16 @@ class RayConfig(Section):
     """Shared memory of a local Ray; a cluster has its own setting."""
 
 
+class AutoscalingConfig(Section):
+    """Of one dispatcher's pools; how many replicas each may have stands in its own settings."""
+
+    max_gpus: float | None = Field(default=None, ge=0)
+    """That all replicas together may take. None for no limit: Ray decides, and its autoscaler may add nodes."""
+    max_cpus: float | None = Field(default=None, ge=0)
+    interval_s: float = Field(default=0.25, gt=0)
+    """Between two looks at the pools."""
+
+
 class PoolConfig(Section):
     replicas: int = Field(default=1, ge=1, le=4096)
     """How many at the start, and always, unless ``min_replicas`` or ``max_replicas`` says otherwise."""
@@ -179,6 +189,7 @@ class Config(Section):
     profile: str | None = None
     """What is traded for what: a name in ``profile_names()``. None takes the defaults."""
     ray: RayConfig = RayConfig()
+    autoscaling: AutoscalingConfig = AutoscalingConfig()
     media: MediaConfig = MediaConfig()
     windows: WindowConfig = WindowConfig()
     grouping: GroupConfig = GroupConfig()

@@ -27,6 +27,7 @@ from cluster.deadline import within
 from cluster.fairness import Door, FairQueue, Ticket
 from cluster.fleet import Fleet, ReplicaState, Serving
 from cluster.logs import log_context, new_context
+from cluster.pool_metrics import metrics_of
 from cluster.quarantine import Quarantine
 from cluster.replicas import Replica, ReplicaDiedError, ReplicaOutOfMemoryError, ResultLostError
 from cluster.scheduling import AfterLoss, Backlog, Send, after_exhaustion, after_loss, next_batch
@@ -54,6 +55,7 @@ class PoolStats:
     queue_cost: float = 0.0
     """In the engine's unit."""
     running_items: int = 0
+    running_cost: float = 0.0
     oldest_wait_s: float = 0.0
     """Of what is in the queue."""
     target: int = 0
@@ -65,6 +67,10 @@ class PoolStats:
     num_draining: int = 0
     num_resting: int = 0
     """Replicas that did not load, and are tried again later."""
+    num_busy: int = 0
+    """Replicas at work."""
+    busy_s: float = 0.0
+    """Seconds that replicas have been at work in all, summed over them."""
     s_per_cost: float | None = None
     """Seconds of one replica per unit of cost, lately; None until measured."""
     memory_cost_limit: float | None = None
@@ -127,6 +133,10 @@ class Pool:
         )
         self._quarantine = Quarantine(self.config.quarantine_s)
         self._dispatching: asyncio.Task[None] | None = None
+        self.on_demand: Callable[[], None] = lambda: None
+        """Called when there is work and no replica is wanted."""
+        self._busy = Stopwatch()
+        self._metrics = metrics_of(self.name)
         self._closed: EngineError | None = EngineError(f"{self.name} must be open: use it inside `async with`")
         self._num_items = self._num_failed = self._num_batches = self._num_lost = 0
         self._engine_s = 0.0
@@ -150,6 +160,10 @@ class Pool:
         self._dispatching.cancel()
         await asyncio.gather(self._dispatching, return_exceptions=True)
         await self._fleet.close()
+
+    @property
+    def is_open(self) -> bool:
+        return self._closed is None
 
     def resize(self, num_replicas: int) -> None:
         """Want this many replicas from now on; those spared finish what they have."""
@@ -202,6 +216,8 @@ class Pool:
     def stats(self) -> PoolStats:
         oldest_s = self._queue.oldest_s
         states = self._fleet.states()
+        running = self._under_way()
+        now_s = asyncio.get_running_loop().time()
         learnt = self._limits.max_cost != self.config.batch.max_cost
         return PoolStats(
             name=self.name,
@@ -212,19 +228,29 @@ class Pool:
             engine_s=self._engine_s,
             queue_items=len(self._queue) + len(self._suspects),
             queue_cost=self._queue.cost + sum(entry.cost for entry in self._suspects),
-            running_items=sum(len(batch) for batch in self._under_way()),
-            oldest_wait_s=0.0 if oldest_s is None else asyncio.get_running_loop().time() - oldest_s,
+            running_items=sum(len(batch) for batch in running),
+            running_cost=sum(entry.cost for batch in running for entry in batch),
+            oldest_wait_s=0.0 if oldest_s is None else now_s - oldest_s,
             target=self._fleet.target,
             num_serving=states[ReplicaState.SERVING],
             num_loading=states[ReplicaState.LOADING],
             num_pending=states[ReplicaState.PENDING],
             num_draining=states[ReplicaState.DRAINING],
             num_resting=states[ReplicaState.RESTING],
+            num_busy=self._busy.number,
+            busy_s=self._busy.total_s(now_s),
             s_per_cost=self._s_per_cost,
             memory_cost_limit=self._limits.max_cost if learnt else None,
             num_quarantined=len(self._quarantine),
             last_error=self._fleet.last_error,
         )
+
+    def report(self) -> None:
+        """Tell the metrics how it is."""
+        stats = self.stats()
+        states = self._fleet.states()
+        replicas = {state.value: states[state] for state in ReplicaState}
+        self._metrics.look(stats.queue_items, stats.oldest_wait_s, replicas)
 
     # --- queue and dispatch
 
@@ -234,6 +260,8 @@ class Pool:
         else:
             self._queue.push(entry)
         self._wake.set()
+        if not self._fleet.target:
+            self.on_demand()
 
     async def _dispatch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -263,6 +291,10 @@ class Pool:
             entries = self._queue.take(decision.max_items, self._limits.max_cost)
         # Batches run one after another: this one may wait for those before it.
         timeout_s = self.config.call_timeout_s * (len(serving.batches) + 1)
+        now_s = asyncio.get_running_loop().time()
+        self._metrics.batch_sent(len(entries), now_s - min(entry.queued_s for entry in entries))
+        if not serving.batches:
+            self._busy.add(1, now_s)
         batch = asyncio.create_task(self._run_batch(serving, entries, timeout_s))
         serving.batches[batch] = entries
         batch.add_done_callback(functools.partial(self._after_batch, serving))
@@ -288,6 +320,7 @@ class Pool:
     def _note(self, report: BatchReport, entries: Sequence[_Entry]) -> None:
         self._num_batches += 1
         self._engine_s += report.run_s
+        self._metrics.batch_done(report.run_s)
         cost = sum(entry.cost for entry in entries)
         if cost > 0:
             pace = report.run_s / cost
@@ -304,6 +337,8 @@ class Pool:
 
     def _after_batch(self, serving: Serving[_Entry], batch: asyncio.Task[None]) -> None:
         self._fleet.batch_ended(serving, batch)
+        if not serving.batches:
+            self._busy.add(-1, asyncio.get_running_loop().time())
         self._wake.set()
         self._check(batch)
 
@@ -313,6 +348,7 @@ class Pool:
         self._num_items += 1
         if isinstance(outcome, Exception):
             self._num_failed += 1
+            self._metrics.items_failed(1)
             entry.outcome.set_exception(outcome)
         else:
             entry.outcome.set_result(outcome)
@@ -324,6 +360,7 @@ class Pool:
         if not self._fleet.lose(serving, error):
             return
         self._num_lost += 1
+        self._metrics.replica_lost()
         running, *waiting = serving.batches.values()
         with log_context(stage=self.name, replica=str(serving.id)):
             num_items = len(running) + sum(map(len, waiting))
@@ -381,6 +418,24 @@ class Pool:
 
     def _under_way(self) -> list[Sequence[_Entry]]:
         return [batch for serving in self._fleet.serving.values() for batch in serving.batches.values()]
+
+
+class Stopwatch:
+    """Adds up the time of several at once."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._since_s = 0.0
+        self._total_s = 0.0
+
+    def add(self, change: int, now_s: float) -> None:
+        """So many more are at work from now on."""
+        self._total_s = self.total_s(now_s)
+        self._since_s = now_s
+        self.number += change
+
+    def total_s(self, now_s: float) -> float:
+        return self._total_s + self.number * (now_s - self._since_s)
 
 
 def _item_error(error: Exception) -> ItemError:

@@ -18,6 +18,7 @@ from actors import languages
 from actors.engine import make_engine
 from actors.errors import ConfigError
 from actors.types import Task
+from cluster.autoscaling import Autoscaler
 from cluster.caching import Cache, PoolLike
 from cluster.config import Config, RayConfig, StageConfig
 from cluster.pool import Pool, PoolStats
@@ -54,10 +55,12 @@ class Pools:
         self._cache = None if store is None else Cache(store)
         self._stack = AsyncExitStack()
         self._starting = asyncio.Lock()
+        self._scaler = Autoscaler(config.autoscaling)
 
     async def __aenter__(self) -> Self:
         if self._cache is not None:
             await self._stack.enter_async_context(self._cache.opened())
+        await self._stack.enter_async_context(self._scaler)
         return self
 
     async def __aexit__(
@@ -70,14 +73,18 @@ class Pools:
         key = json.dumps([task, stage.model_dump(mode="json")], sort_keys=True)
         async with self._starting:
             if key not in self._pools:
-                pool = Pool(task, stage, self._start_replica)
-                start = functools.partial(self._stack.enter_async_context, pool)
+                pool = Pool(task, stage, self._start_replica, num_replicas=0)
+                start = functools.partial(self._start, key, pool)
                 if self._cache is None:
                     await start()
                     self._pools[key] = pool
                 else:
                     self._pools[key] = await self._cache.front(task, stage, pool, start)
         return JobPool(self._pools[key], asker)
+
+    async def _start(self, key: str, pool: Pool) -> None:
+        await self._stack.enter_async_context(pool)
+        self._scaler.add(key, pool)
 
     def stats(self) -> list[PoolStats]:
         return [pool.stats() for pool in self._pools.values()]
