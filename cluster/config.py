@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from actors.errors import ConfigError
-from cluster.alignment import AlignConfig
+from cluster.alignment_inputs import AlignConfig
 from cluster.fetch import FetchConfig
 from cluster.fitting import FitConfig
 from cluster.grouping import GroupConfig

@@ -187,6 +187,11 @@ class UtteranceRecord(Record):
     source_lufs: float | None = None
     """How loud the speaker was up to here: what the gain is chosen by."""
     candidates: tuple[CandidateRecord, ...]
+    alignment: str | None = None
+    """How its words were found among its unit's: length, semantic or hybrid, +links or +translations; None if they
+    are all of them."""
+    break_confidences: tuple[float | None, ...] = ()
+    """Per candidate, how sure the break is that it begins at, 0 to 1; None where the unit begins."""
     flags: tuple[Flag, ...]
     error: str | None
     quality: tuple[MeasureRecord, ...] = ()

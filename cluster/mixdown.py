@@ -147,6 +147,10 @@ def _record(line: Spoken, gain_db: float | None) -> UtteranceRecord:
             CandidateRecord.of(candidate, natural_s)
             for candidate, natural_s in zip(utterance.candidates, line.natural_s, strict=True)
         ),
+        alignment=utterance.alignment,
+        break_confidences=tuple(
+            None if confidence is None else round(confidence, 3) for confidence in utterance.break_confidences
+        ),
         flags=line.flags,
         error=line.error,
     )

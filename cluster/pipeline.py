@@ -16,6 +16,7 @@ from pathlib import Path
 
 from actors.types import ASR_HZ, Unit
 from cluster import lease, outputs
+from cluster.aligning import needs_embedding
 from cluster.branches import Arm, branches_of
 from cluster.config import Config
 from cluster.cues import SpokenCue, read_cues
@@ -28,7 +29,7 @@ from cluster.manifest import Manifest
 from cluster.media import probe
 from cluster.mixdown import Mixdown, MixedBlock, mix_down
 from cluster.mux import dub_suffix, output_suffix
-from cluster.pools import Pools, speech_stage
+from cluster.pools import JobPool, Pools, speech_stage
 from cluster.progress import Progress
 from cluster.results import Heard, write_results
 from cluster.speaking import Speaker, Spoken
@@ -117,7 +118,8 @@ async def dub(
                     lines = cue_utterances(reader, cues, branch.target, info.duration_s, progress)
                 else:
                     translation = await pools.get("translation", branch.config.translation, progress.asker)
-                    translator = Translator(branch.config, translation, branch.target, progress)
+                    embedding = await _embedding_pool(pools, branch.config, progress)
+                    translator = Translator(branch.config, translation, embedding, branch.target, progress)
                     lines = flatten(ordered_map(reader, translator.translate, limit.max_utterances))
                 utterances = tap(lines, observe)
 
@@ -182,6 +184,11 @@ async def _workplace(job: Job) -> AsyncIterator[tuple[Path, Lease]]:
         async with lease.held(job.out) as held:
             with outputs.scratch_folder(job.out, alone=True) as folder:
                 yield folder, held
+
+
+async def _embedding_pool(pools: Pools, config: Config, progress: Progress) -> JobPool | None:
+    """None where no embedding is asked for: no model is loaded then."""
+    return await pools.get("embedding", config.embedding, progress.asker) if needs_embedding(config.alignment) else None
 
 
 async def _to_the_end(work: asyncio.Future[Manifest]) -> Manifest:

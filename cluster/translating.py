@@ -17,15 +17,14 @@ from actors.types import (
     TranslateRequest,
     Translation,
 )
-from cluster.alignment import split_translation
+from cluster.aligning import Aligner
+from cluster.alignment import Alignment
 from cluster.config import Config
 from cluster.listening import HeardUnit
 from cluster.manifest import Flag
 from cluster.pools import JobPool
 from cluster.progress import Progress, Stage
-
-CLOSING = set(".!?…:;,。！？、，؟।\"'”’»)]}-—–")
-"""A text that ends in one of these is left as it is."""
+from cluster.sentences import as_sentence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,24 +44,26 @@ class Utterance:
     error: str | None
     voice: str | None = None
     """Asked for by a person; None takes the language's."""
+    alignment: str | None = None
+    """How its words were found among its unit's; None where they are all of them."""
+    break_confidences: tuple[float | None, ...] = ()
+    """Per candidate, how sure the break is that it begins at, 0 to 1; None where the unit begins. See ``alignment``."""
 
     @property
     def slot(self) -> Span:
         return Span(start_s=self.segment.start_s, end_s=min(self.segment.end_s, self.room_end_s))
 
 
-def as_sentence(text: str) -> str:
-    """With a capital and a full stop, which translators are trained on: without, "banana" becomes "a banana"."""
-    text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if not text or text[-1] in CLOSING else ".")
-
-
 class Translator:
     """Translates units into one language and gives each of their segments its share."""
 
-    def __init__(self, config: Config, pool: JobPool, target: str, progress: Progress) -> None:
+    def __init__(
+        self, config: Config, pool: JobPool, embedding: JobPool | None, target: str, progress: Progress
+    ) -> None:
+        """``embedding`` may be None where alignment does without."""
         self._config = config
         self._pool = pool
+        self._aligner = Aligner(config.alignment, config.embedding, embedding, pool, target)
         self._target = target
         self._progress = progress
 
@@ -77,25 +78,29 @@ class Translator:
         due_s = self._progress.due_s(unit.segments[0].start_s)
         try:
             translation: Translation = await self._pool.submit(request, order=due_s)
-            utterances = self._share_out(heard, translation.candidates)
+            alignments = await self._aligner.align(unit, translation.candidates, due_s)
+            utterances = self._share_out(heard, translation.candidates, alignments)
         except (ItemError, ReplicaLostError) as error:
-            utterances = self._share_out(heard, (), flag=Flag.TRANSLATION_FAILED, error=error.message)
+            utterances = self._share_out(heard, (), (), flag=Flag.TRANSLATION_FAILED, error=error.message)
         self._progress.advance(Stage.TRANSLATE, unit.segments[-1].end_s, self._target)
         return utterances
 
     def _share_out(
-        self, heard: HeardUnit, candidates: Sequence[Candidate], flag: Flag = Flag.EMPTY, error: str | None = None
+        self,
+        heard: HeardUnit,
+        candidates: Sequence[Candidate],
+        alignments: Sequence[Alignment],
+        flag: Flag = Flag.EMPTY,
+        error: str | None = None,
     ) -> list[Utterance]:
         segments = heard.unit.segments
-        source = [segment.text for segment in segments]
-        spans = [split_translation(source, candidate.text, self._config.alignment) for candidate in candidates]
         ends = [*(segment.start_s for segment in segments[1:]), heard.unit.room_end_s]
         utterances = []
         for index, (segment, room_end_s) in enumerate(zip(segments, ends, strict=True)):
-            texts = [
-                Candidate(text=shares[index].text, score=candidate.score)
-                for candidate, shares in zip(candidates, spans, strict=True)
-                if shares[index].text.strip()
+            shares = [
+                (alignment.spans[index], candidate.score)
+                for candidate, alignment in zip(candidates, alignments, strict=True)
+                if alignment.spans[index].text
             ]
             utterances.append(
                 Utterance(
@@ -106,9 +111,11 @@ class Translator:
                     room_end_s=room_end_s,
                     source_lufs=heard.source_lufs,
                     reference=heard.reference,
-                    candidates=tuple(texts),
-                    flags=() if texts else (flag,),
+                    candidates=tuple(Candidate(text=share.text, score=score) for share, score in shares),
+                    flags=() if shares else (flag,),
                     error=error,
+                    alignment=alignments[0].method if len(segments) > 1 and alignments else None,
+                    break_confidences=tuple(share.confidence for share, _ in shares) if len(segments) > 1 else (),
                 )
             )
         return utterances

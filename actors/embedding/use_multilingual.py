@@ -6,9 +6,11 @@ One space for 16 languages, so a Portuguese span may be compared with an English
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar
 
 from actors import languages
+from actors.embedding._use_tokens import embed_with_tokens
 from actors.engine import Engine as BaseEngine
 from actors.errors import EngineLoadError, ItemError
 from actors.types import Embedding, EmbedRequest, ItemFailure
@@ -34,8 +36,8 @@ WEIGHTS = {
 class Engine(BaseEngine[EmbedRequest, Embedding]):
     """float32 (512,), L2-normalised by the model; ``cost`` is about one per token.
 
-    A vector depends on its batch by rounding only: at most 1e-5 in any component. There are no vectors of
-    tokens: what follows the model's sum over tokens is not linear, so no mean of theirs is its vector.
+    A vector depends on its batch by rounding only: at most 1e-5 in any component. Vectors of tokens are from
+    before the model's last layers, which are not linear: compare spans with spans, not with ``vector``.
     """
 
     packages: ClassVar[Mapping[str, str]] = {
@@ -67,15 +69,30 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
         if self._model is None:
             raise EngineLoadError("use_multilingual must be loaded before it runs; call load()")
         failures = [_failure(request) for request in batch]
-        texts = [request.text for request, failure in zip(batch, failures, strict=True) if failure is None]
-        vectors = iter(self._model.encode(texts))
-        return [failure or Embedding(vector=next(vectors)) for failure in failures]
+        requests = [request for request, failure in zip(batch, failures, strict=True) if failure is None]
+        embeddings = iter(self._embed(requests))
+        return [failure or next(embeddings) for failure in failures]
 
     def cost(self, request: EmbedRequest) -> float:
         return max(1.0, len(request.text) / CHARACTERS_PER_TOKEN)
 
     def close(self) -> None:
         self._model = None
+
+    def _embed(self, requests: Sequence[EmbedRequest]) -> list[Embedding]:
+        assert self._model is not None
+        plain = self._model.encode([request.text for request in requests if not request.with_tokens])
+        with _threads(self.config.threads):
+            read = embed_with_tokens(self._model._model, [each.text for each in requests if each.with_tokens])
+        vectors, embeddings = iter(plain), iter(read)
+        return [next(embeddings) if request.with_tokens else Embedding(vector=next(vectors)) for request in requests]
+
+
+def _threads(num_threads: int) -> AbstractContextManager[object]:
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(num_threads, user_api="blas")
+    return limits
 
 
 def _is_supported(language: str) -> bool:
@@ -90,6 +107,4 @@ def _failure(request: EmbedRequest) -> ItemFailure | None:
         problem = f"have at most {MAX_CHARACTERS} characters; found {len(text)}; embed its sentences"
     elif any("\ud800" <= character <= "\udfff" for character in text):
         problem = "be valid Unicode; found a lone surrogate; decode it again"
-    elif request.with_tokens:
-        problem = "be asked for without with_tokens; use_multilingual has no vectors of tokens; sbert has"
     return ItemFailure(error=ItemError(f"text to embed must {problem}")) if problem else None

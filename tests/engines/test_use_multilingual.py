@@ -8,9 +8,8 @@ import pytest
 
 from actors.embedding.use_multilingual import LANGUAGES, MAX_CHARACTERS
 from actors.engine import make_engine
-from actors.errors import ItemError
 from actors.host import EngineHost
-from actors.types import Embedding, EmbedRequest, ItemFailure
+from actors.types import EmbedRequest, ItemFailure
 
 PAIRS = [
     ("The cat sat on the mat.", "O gato sentou no tapete."),
@@ -48,14 +47,48 @@ def test_the_longest_text_is_embedded_and_one_longer_refused(host: EngineHost) -
     assert isinstance(longer, ItemFailure)
 
 
-def test_who_asks_for_tokens_is_told_that_there_are_none(host: EngineHost) -> None:
-    requests = [EmbedRequest(text="hello", with_tokens=True), EmbedRequest(text="hello")]
-    failure, embedding = host.run(requests).results
-    assert isinstance(failure, ItemFailure)
-    assert type(failure.error) is ItemError
-    assert "with_tokens" in failure.error.message
-    assert isinstance(embedding, Embedding)
-    assert embedding.tokens is None
+SCRIPTS = [
+    "Isto é um teste, com várias palavras: sim.",
+    "  ﬁne ﬀ ligatures Ⅷ ½  and\tspaces ",
+    "今日は天気がいい。散歩しよう。",
+    "สวัสดีครับ ผมไปตลาด",
+    "مرحبا بالعالم، كيف حالك؟",
+    "e\u0301 \u3000x ㍿ 😀 ok İ",
+    "\u200b",
+]
+
+
+def test_tokens_come_with_the_same_vector_and_cover_the_text_in_order(host: EngineHost) -> None:
+    read = host.run([EmbedRequest(text=text, with_tokens=True) for text in SCRIPTS]).results
+    np.testing.assert_allclose([each.vector for each in read], embed(host, *SCRIPTS), rtol=0.0, atol=1e-5)
+    for text, embedding in zip(SCRIPTS, read, strict=True):
+        spans, vectors = embedding.tokens.spans, embedding.tokens.vectors
+        assert vectors.shape == (len(spans), 512)
+        assert (spans[:, 0] < spans[:, 1]).all()
+        assert (spans[1:, 0] >= spans[:-1, 1]).all()
+        covered = {index for first, end in spans for index in range(first, end)}
+        assert not text[-1:].isalnum() or len(text) - 1 in covered
+        assert {index for index, each in enumerate(text) if each.isalpha()} <= covered
+
+
+def test_token_spans_are_the_words_they_say(host: EngineHost) -> None:
+    [read] = host.run([EmbedRequest(text="um ﬁm de três", with_tokens=True)]).results
+    assert ["um ﬁm de três"[first:end].strip() for first, end in read.tokens.spans] == ["um", "ﬁm", "de", "três"]
+
+
+def test_a_texts_tokens_do_not_depend_on_its_batch(host: EngineHost) -> None:
+    """Over a thousand tokens: more than are read at a time."""
+    texts = [text for pair in PAIRS for text in pair] * 20
+    together = host.run([EmbedRequest(text=text, with_tokens=True) for text in texts]).results
+    for text, embedding in zip(texts[:8], together, strict=False):
+        [alone] = host.run([EmbedRequest(text=text, with_tokens=True)]).results
+        np.testing.assert_array_equal(alone.tokens.spans, embedding.tokens.spans)
+        np.testing.assert_allclose(alone.tokens.vectors, embedding.tokens.vectors, rtol=0.0, atol=1e-4)
+
+
+def test_only_who_asks_gets_tokens(host: EngineHost) -> None:
+    requests = [EmbedRequest(text=text, with_tokens=text != "b") for text in ("a", "b", "c")]
+    assert [each.tokens is not None for each in host.run(requests).results] == [True, False, True]
 
 
 def test_16_languages_and_their_regions() -> None:

@@ -68,7 +68,8 @@ def test_profiles_trade_what_they_say() -> None:
     spoken = [each.speech.by_language["pt"].pool.batch.max_items for each in (quality, balanced, speed)]
     assert spoken == sorted(set(spoken))
     assert quality.fitting.ordinary_rate < balanced.fitting.ordinary_rate
-    assert speed.alignment.punctuation_weight == 0 < balanced.alignment.punctuation_weight
+    assert [each.alignment.strategy for each in (quality, balanced, speed)] == ["hybrid", "hybrid", "length"]
+    assert [each.alignment.segment_translations for each in (quality, balanced, speed)] == [True, False, False]
     assert speed.pipeline.max_utterances > balanced.pipeline.max_utterances
 
 
@@ -102,8 +103,8 @@ def test_only_stages_of_the_engine_are_reached() -> None:
 
 def test_a_configuration_may_name_its_profile_and_the_command_line_another(tmp_path: Path) -> None:
     file = write(tmp_path, "profile: speed\n")
-    assert load_config(file).alignment.punctuation_weight == 0
-    assert load_config(file, profile="quality").alignment.punctuation_weight > 0
+    assert load_config(file).alignment.strategy == "length"
+    assert load_config(file, profile="quality").alignment.strategy == "hybrid"
     assert load_config(file, ["profile=balanced"], profile="quality").profile == "balanced"
     assert load_config(file, ["profile=null"]).profile is None
     assert load_config().profile is None
@@ -148,7 +149,7 @@ async def test_as_many_candidates_are_asked_for(number: int) -> None:
     config = load_config(assignments=[f"translation.num_candidates={number}"])
     pool = CountingPool()
     progress = Progress(job="job", on_change=lambda progress: None)
-    translator = Translator(config, pool, "pt", progress)  # type: ignore[arg-type]
+    translator = Translator(config, pool, None, "pt", progress)  # type: ignore[arg-type]
     segment = Segment(
         id="s0000",
         start_s=1.0,

@@ -34,9 +34,10 @@ from cluster.fitting import Fit, Rung
 from cluster.listening import HeardUnit, Listener, group_units, heard_segments
 from cluster.manifest import Flag
 from cluster.progress import Progress
+from cluster.sentences import as_sentence
 from cluster.speaking import Speaker, Spoken, stretched
 from cluster.streams import ordered_map
-from cluster.translating import Translator, Utterance, as_sentence
+from cluster.translating import Translator, Utterance
 
 HZ = 24_000
 
@@ -239,7 +240,7 @@ def unit(*texts: str) -> HeardUnit:
 
 
 async def translate(config: Config, answer: Callable[[TranslateRequest], Any], heard: HeardUnit) -> list[Utterance]:
-    translator = Translator(config, FakePool(answer), "pt", Progress(job="test"))  # type: ignore[arg-type]
+    translator = Translator(config, FakePool(answer), None, "pt", Progress(job="test"))  # type: ignore[arg-type]
     return await translator.translate(heard)
 
 
@@ -249,6 +250,16 @@ async def test_each_segment_gets_its_share_and_its_time(config: Config) -> None:
     assert (first.id, second.id) == ("pt:u0007-0", "pt:u0007-1")
     assert [line.candidates[0].text.strip() for line in (first, second)] == ["A maré sobe,", "e depois desce."]
     assert (first.room_end_s, second.room_end_s) == (2.0, 4.0)
+    assert (first.alignment, first.break_confidences) == ("length", (None,))
+    [sure] = second.break_confidences
+    assert sure is not None
+    assert sure > 0.9
+
+
+async def test_a_unit_of_one_segment_needs_no_alignment(config: Config) -> None:
+    translation = Translation(candidates=(Candidate(text="A maré sobe.", score=None),))
+    [line] = await translate(config, lambda request: translation, unit("The tide rises."))
+    assert (line.alignment, line.break_confidences) == (None, ())
 
 
 async def test_a_failed_translation_keeps_the_original_and_says_why(config: Config) -> None:
