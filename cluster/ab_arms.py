@@ -18,7 +18,9 @@ from actors.errors import ConfigError
 from cluster.branches import Arm
 from cluster.config import Config, load_config, profile_names, read_tree
 
-OF_AN_ARM = frozenset({"profile", "translation", "embedding", "speech", "alignment", "fitting", "quality", "mixing"})
+OF_AN_ARM = frozenset(
+    {"profile", "translation", "embedding", "speech", "alignment", "candidates", "fitting", "mixing", "quality"}
+)
 """Sections of the configuration that work after the speech was heard."""
 SHARED = frozenset(Config.model_fields) - OF_AN_ARM
 SHARED_KEYS = {

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from actors.errors import ConfigError
 from cluster.alignment_inputs import AlignConfig
+from cluster.candidates import RankConfig
 from cluster.fetch import FetchConfig
 from cluster.fitting import FitConfig
 from cluster.grouping import GroupConfig
@@ -198,6 +199,7 @@ class Config(Section):
     embedding: StageConfig
     speech: SpeechConfig
     alignment: AlignConfig = AlignConfig()
+    candidates: RankConfig = RankConfig()
     fitting: FitConfig = FitConfig()
     quality: QualityConfig = QualityConfig()
     mixing: MixConfig = MixConfig()

@@ -31,6 +31,7 @@ from cluster.streams import closing
 from cluster.translating import Utterance
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,12 +170,14 @@ def read_given(path: Path, only: Collection[str] = ()) -> Given:
         raise ConfigError(f"{path} must be a manifest; {where}: {problem['msg']}{found}") from error
 
 
-def afresh(speak: Callable[[Utterance], Awaitable[R]], ids: Collection[str]) -> Callable[[Utterance], Awaitable[R]]:
-    """``speak``, but what these utterances ask for is computed though it is stored."""
+def afresh(
+    speak: Callable[[T], Awaitable[R]], ids: Collection[str], id_of: Callable[[T], str]
+) -> Callable[[T], Awaitable[R]]:
+    """``speak``, but what lines of these utterances ask for is computed though it is stored."""
 
-    async def spoken(utterance: Utterance) -> R:
-        with fresh() if utterance.id in ids else contextlib.nullcontext():
-            return await speak(utterance)
+    async def spoken(line: T) -> R:
+        with fresh() if id_of(line) in ids else contextlib.nullcontext():
+            return await speak(line)
 
     return spoken
 

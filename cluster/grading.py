@@ -30,7 +30,8 @@ def graded(
     lines = [_sounding(utterance) for utterance in utterances]
     timings = timing_measures(lines, [utterance.stretch for utterance in utterances], config)
     measures = [
-        (*checks.get(utterance.id, ()), *timing, *_pace(utterance, target, config))
+        # In one order, whatever check ended first.
+        sorted((*checks.get(utterance.id, ()), *timing, *_pace(utterance, target, config)), key=_place)
         for utterance, timing in zip(utterances, timings, strict=True)
     ]
     return (
@@ -40,6 +41,10 @@ def graded(
         ),
         tuple(SummaryRecord.of(summary) for summary in summaries(lines, measures, config)),
     )
+
+
+def _place(measure: Measure) -> int:
+    return list(Metric).index(measure.metric)
 
 
 def _sounding(utterance: UtteranceRecord) -> Sounding:

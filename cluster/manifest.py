@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from actors.types import Candidate, Segment, Unit, Word, media_time
+from actors.types import Segment, Unit, Word, media_time
+from cluster.candidates import Standing
 from cluster.fitting import Fit
 from cluster.quality import Measure, Metric, Summary, Verdict
 
@@ -117,15 +118,18 @@ class UnitRecord(Record):
 
 
 class CandidateRecord(Record):
+    """What was said, or could have been."""
+
     text: str
     score: float | None
+    """The translator's own, where it gives one."""
     natural_s: float | None
-    """Planned length at the voice's calibrated rate; None if it was never planned."""
-
-    @classmethod
-    def of(cls, candidate: Candidate, natural_s: float | None) -> CandidateRecord:
-        planned_s = None if natural_s is None else media_time(natural_s)
-        return cls(text=candidate.text, score=candidate.score, natural_s=planned_s)
+    """Planned length at the voice's calibrated rate; None if it could not be planned."""
+    cosine: float | None = None
+    """Of its unit's translation with the source; None if it was the only one, or no embedding reads both languages."""
+    penalty: float | None = None
+    """For how its unit's lines would fill their slots."""
+    standing: Standing | None = None
 
 
 class MeasureRecord(Record):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from actors.types import Span, media_time
+from actors.types import Candidate, Span, media_time
 from cluster.branches import Branch
 from cluster.decoding import decode_audio
 from cluster.encoding import AudioEncoder
@@ -24,6 +24,7 @@ from cluster.loudness import VoiceLevels
 from cluster.manifest import CandidateRecord, UtteranceRecord
 from cluster.media import AudioTrack, MediaInfo
 from cluster.mixing import Mixer, PlacedClip, Placement, mix_track
+from cluster.planning import CandidateScore
 from cluster.progress import Progress, Stage
 from cluster.speaking import Spoken
 from cluster.streams import Feed, closing, in_own_thread
@@ -108,12 +109,13 @@ async def _put(placements: Feed[Placement], placement: Placement, encoding: asyn
 
 
 def _placement(line: Spoken, gain_db: float | None) -> Placement:
+    """No later line begins before this one's slot: one that starts early waits for the end of the one before."""
     slot = line.utterance.slot
     if line.clip is None or gain_db is None:
         return Placement(clips=(), horizon_s=slot.start_s)
     clip = PlacedClip(
         id=line.utterance.id,
-        start_s=slot.start_s,
+        start_s=line.start_s,
         samples=line.clip.samples,
         sample_hz=line.clip.sample_hz,
         gain_db=gain_db,
@@ -124,7 +126,7 @@ def _placement(line: Spoken, gain_db: float | None) -> Placement:
 
 def _record(line: Spoken, gain_db: float | None) -> UtteranceRecord:
     utterance, slot, fit = line.utterance, line.utterance.slot, line.fit
-    duration_s = line.clip.duration_s if line.clip is not None else slot.duration_s
+    end_s = line.start_s + line.clip.duration_s if line.clip is not None else slot.end_s
     return UtteranceRecord(
         id=utterance.id,
         unit_id=utterance.unit_id,
@@ -136,16 +138,16 @@ def _record(line: Spoken, gain_db: float | None) -> UtteranceRecord:
         slot_start_s=media_time(slot.start_s),
         slot_end_s=media_time(slot.end_s),
         room_end_s=media_time(utterance.room_end_s),
-        start_s=media_time(slot.start_s),
-        end_s=media_time(slot.start_s + duration_s),
+        start_s=media_time(line.start_s),
+        end_s=media_time(end_s),
         rung=fit.rung if fit is not None else None,
         rate=round(fit.rate, 4) if fit is not None else None,
         stretch=round(fit.stretch, 4) if fit is not None else None,
         gain_db=None if gain_db is None else round(gain_db, 2),
         source_lufs=utterance.source_lufs,
         candidates=tuple(
-            CandidateRecord.of(candidate, natural_s)
-            for candidate, natural_s in zip(utterance.candidates, line.natural_s, strict=True)
+            _candidate_record(candidate, score)
+            for candidate, score in zip(utterance.candidates, line.scores, strict=True)
         ),
         alignment=utterance.alignment,
         break_confidences=tuple(
@@ -153,4 +155,15 @@ def _record(line: Spoken, gain_db: float | None) -> UtteranceRecord:
         ),
         flags=line.flags,
         error=line.error,
+    )
+
+
+def _candidate_record(candidate: Candidate, score: CandidateScore) -> CandidateRecord:
+    return CandidateRecord(
+        text=candidate.text,
+        score=candidate.score,
+        natural_s=None if score.natural_s is None else media_time(score.natural_s),
+        cosine=score.cosine,
+        penalty=None if score.penalty is None else round(score.penalty, 4),
+        standing=score.standing,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from actors.types import ASR_HZ, Unit
 from cluster import lease, outputs
 from cluster.aligning import needs_embedding
 from cluster.branches import Arm, branches_of
+from cluster.checking import Checker, Retry
 from cluster.config import Config
 from cluster.cues import SpokenCue, read_cues
 from cluster.decoding import Damage, decode_audio
@@ -26,14 +27,18 @@ from cluster.lease import Lease
 from cluster.listening import HeardUnit, Listener, group_units, heard_segments
 from cluster.logs import log_context
 from cluster.manifest import Manifest
+from cluster.meaning import Meaning
 from cluster.media import probe
 from cluster.mixdown import Mixdown, MixedBlock, mix_down
 from cluster.mux import dub_suffix, output_suffix
+from cluster.pace import Pace
+from cluster.planning import Planner
 from cluster.pools import JobPool, Pools, speech_stage
 from cluster.progress import Progress
+from cluster.quality import Measure
 from cluster.results import Heard, write_results
-from cluster.speaking import Speaker, Spoken
-from cluster.streams import flatten, from_thread, in_own_thread, ordered_map, tap, tee
+from cluster.speaking import Ahead, Speaker, Spoken
+from cluster.streams import flatten, from_thread, in_own_thread, ordered_map, singly, tap, tee, with_next
 from cluster.subtitled import CueListener, cue_utterances, cue_windows
 from cluster.subtitles import SubtitleConfig
 from cluster.tracks import choose_audio_track
@@ -109,27 +114,39 @@ async def dub(
 
         branches = branches_of(job.targets, job.arms, config)
         tracks: list[asyncio.Task[Mixdown]] = []
+        checks: list[Mapping[str, Sequence[Measure]]] = []
         async with tee(grouped, len(branches), limit.max_utterances) as readers, asyncio.TaskGroup() as dubs:
             for branch, reader in zip(branches, readers, strict=True):
+                meaning = None
                 if job.given is not None:
-                    lines = job.given.utterances(reader, branch.target, progress)
+                    lines = singly(job.given.utterances(reader, branch.target, progress))
                 elif branch.target in own.by_target:
                     cues = own.by_target[branch.target]
-                    lines = cue_utterances(reader, cues, branch.target, info.duration_s, progress)
+                    lines = singly(cue_utterances(reader, cues, branch.target, info.duration_s, progress))
                 else:
                     translation = await pools.get("translation", branch.config.translation, progress.asker)
                     embedding = await _embedding_pool(pools, branch.config, progress)
                     translator = Translator(branch.config, translation, embedding, branch.target, progress)
-                    lines = flatten(ordered_map(reader, translator.translate, limit.max_utterances))
-                utterances = tap(lines, observe)
+                    lines = ordered_map(reader, translator.translate, limit.max_utterances)
+                    meaning = None if embedding is None else Meaning(branch.config, embedding)
+                utterances = tap(lines, functools.partial(_each, observe))
 
                 speech = await pools.get("speech", speech_stage(branch.config, branch.target), progress.asker)
-                speaker = Speaker(branch.config, speech, branch.target, progress)
-                speak = speaker.speak if job.given is None else afresh(speaker.speak, job.given.only)
-                spoken = tap(ordered_map(utterances, speak, limit.max_utterances), observe)
+                pace = Pace()
+                planner = Planner(branch.config, speech, branch.target, progress, meaning, pace)
+                planned = with_next(flatten(ordered_map(utterances, planner.plan, limit.max_utterances)))
+                speaker = Speaker(branch.config, speech, branch.target, progress, pace)
+                checker = Checker(branch.config, pools, branch.target, progress, dubs)
+                speak: Callable[[Ahead], Awaitable[Spoken]] = speaker.speak
+                if branch.config.quality.retry:
+                    speak = Retry(speaker, checker).speak
+                if job.given is not None:
+                    speak = afresh(speak, job.given.only, lambda ahead: ahead[0].utterance.id)
+                spoken = tap(ordered_map(planned, speak, limit.max_utterances), observe)
+                checks.append(checker.found)
 
                 mixing = mix_down(
-                    spoken,
+                    checker.beside(spoken),
                     branch=branch,
                     info=info,
                     track=track,
@@ -155,11 +172,17 @@ async def dub(
                 damaged=bool(damage) or (job.given is not None and job.given.damaged),
             ),
             dubs=[mixed.result() for mixed in tracks],
+            checks=checks,
             config=config,
             progress=progress,
             pools=pools.stats(),
         )
         return await _to_the_end(in_own_thread(write, "write results"))
+
+
+def _each(observe: Callable[[Happening], None], lines: Iterable[Utterance]) -> None:
+    for line in lines:
+        observe(line)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +211,8 @@ async def _workplace(job: Job) -> AsyncIterator[tuple[Path, Lease]]:
 
 async def _embedding_pool(pools: Pools, config: Config, progress: Progress) -> JobPool | None:
     """None where no embedding is asked for: no model is loaded then."""
-    return await pools.get("embedding", config.embedding, progress.asker) if needs_embedding(config.alignment) else None
+    is_asked_for = needs_embedding(config.alignment) or config.translation.num_candidates > 1
+    return await pools.get("embedding", config.embedding, progress.asker) if is_asked_for else None
 
 
 async def _to_the_end(work: asyncio.Future[Manifest]) -> Manifest:

@@ -25,7 +25,8 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from actors.languages import display_name
-from cluster.manifest import Flag, Manifest, UtteranceRecord, replace_text
+from cluster.manifest import Flag, Manifest, SummaryRecord, UtteranceRecord, replace_text
+from cluster.quality import Metric
 from cluster.report_figures import Figures, Outcome, figures_of, outcome_of
 from cluster.report_timeline import clock, timeline_of
 
@@ -48,6 +49,16 @@ OUTCOME_MEANINGS: Mapping[Outcome, str] = {
     Outcome.STRETCHED: "sped up after it was spoken",
     Outcome.CUT: "words left out at the end",
     Outcome.KEPT: "not dubbed, the original is heard",
+}
+METRIC_NAMES: Mapping[Metric, str] = {
+    Metric.WER: "word error rate, heard again",
+    Metric.COSINE: "cosine with the source",
+    Metric.BACK_CHRF: "chrF, translated back",
+    Metric.DURATION_RATIO: "duration, of its slot",
+    Metric.STRETCH: "stretch",
+    Metric.OVERLAP_S: "overlap with the same speaker, s",
+    Metric.SYLLABLES_PER_S: "syllables a second",
+    Metric.SILENCE_COVERAGE: "speech time left silent",
 }
 STATUS_MEANINGS: Mapping[str, str] = {
     "done": "every line is dubbed in full",
@@ -95,6 +106,7 @@ class _Dub:
     lines: tuple[_Line, ...]
     figures: Figures
     subtitles: tuple[str, ...]
+    quality: tuple[SummaryRecord, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +138,7 @@ def _render(manifest: Manifest, audio: Sequence[ReportAudio]) -> str:
         engines=_engines(manifest.config),
         config_yaml=yaml.safe_dump(manifest.config, sort_keys=False, allow_unicode=True),
         flag_meanings=FLAG_MEANINGS,
+        metric_names=METRIC_NAMES,
         outcome_meanings=OUTCOME_MEANINGS,
         status_meaning=STATUS_MEANINGS.get(manifest.status, ""),
         script=script,
@@ -166,6 +179,7 @@ def _dubs(manifest: Manifest) -> list[_Dub]:
             ),
             figures=figures_of(dub.utterances, ordinary_rate, max_rate),
             subtitles=dub.subtitles,
+            quality=dub.quality,
         )
         for dub in manifest.dubs
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from cluster.mixdown import Mixdown
 from cluster.mux import DroppedStream, DubTrack, SourceText, mux
 from cluster.pool import PoolStats
 from cluster.progress import Progress
+from cluster.quality import Measure
 from cluster.report import ReportAudio, write_report
 from cluster.subtitles import Cue, lay_out, render
 
@@ -60,6 +61,7 @@ def write_results(
     track: AudioTrack,
     heard: Heard,
     dubs: Sequence[Mixdown],
+    checks: Sequence[Mapping[str, Sequence[Measure]]],
     config: Config,
     progress: Progress,
     pools: Sequence[PoolStats],
@@ -104,7 +106,7 @@ def write_results(
         media_file=media_file,
         segments=tuple(SegmentRecord.of(segment) for unit in heard.units for segment in unit.segments),
         units=tuple(UnitRecord.of(unit) for unit in heard.units),
-        dubs=tuple(_dub_record(dub, has_subtitles=is_spoken) for dub in dubs),
+        dubs=tuple(_dub_record(*dub, has_subtitles=is_spoken) for dub in zip(dubs, checks, strict=True)),
         dropped_streams=tuple(DroppedStreamRecord(index=s.index, codec=s.codec, why=s.why) for s in dropped),
         config=config.model_dump(mode="json"),
         versions=manifest.versions(),
@@ -119,8 +121,9 @@ def write_results(
     return result
 
 
-def _dub_record(dub: Mixdown, *, has_subtitles: bool) -> DubRecord:
-    utterances, quality = graded(dub.utterances, dub.branch.target, dub.branch.config.quality)
+def _dub_record(dub: Mixdown, checks: Mapping[str, Sequence[Measure]], *, has_subtitles: bool) -> DubRecord:
+    """``checks`` has measures by utterance."""
+    utterances, quality = graded(dub.utterances, dub.branch.target, dub.branch.config.quality, checks)
     return DubRecord(
         language=dub.branch.target,
         arm=dub.branch.arm,

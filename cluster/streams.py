@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import logging
 import queue
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -167,7 +168,46 @@ async def flatten(source: AsyncIterator[Iterable[T]]) -> AsyncIterator[T]:
                 yield item
 
 
-async def _cancel(tasks: Iterable[asyncio.Task[R] | asyncio.Task[None]]) -> None:
+async def singly(source: AsyncIterator[T]) -> AsyncIterator[list[T]]:
+    """Each item in a list of its own."""
+    async with closing(source):
+        async for item in source:
+            yield [item]
+
+
+async def with_next(source: AsyncIterator[T]) -> AsyncIterator[tuple[T, asyncio.Future[T | None]]]:
+    """Each item as soon as it is there, and what the one behind it will be; None if there is none.
+
+    The source is pulled one item ahead, whether or not anybody asks for it: who waits for the next item
+    while he holds this one waits for the source alone.
+    """
+    loop = asyncio.get_running_loop()
+    following: asyncio.Future[T | None] = loop.create_future()
+
+    async def pull() -> object:
+        return await anext(source, _END)
+
+    async with closing(source):
+        pulling = asyncio.create_task(pull())
+        try:
+            item = await pulling
+            while item is not _END:
+                following, pulling = loop.create_future(), asyncio.create_task(pull())
+                pulling.add_done_callback(functools.partial(_tell, following))
+                yield item, following  # type: ignore[misc]  # a T: the mark is excluded
+                item = await pulling
+        finally:
+            await _cancel((pulling,))
+
+
+def _tell(following: asyncio.Future[T | None], pulling: asyncio.Task[object]) -> None:
+    if following.done():
+        return
+    is_item = not pulling.cancelled() and pulling.exception() is None and pulling.result() is not _END
+    following.set_result(pulling.result() if is_item else None)  # type: ignore[arg-type]  # a T, or none
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     tasks = tuple(tasks)
     for task in tasks:
         task.cancel()

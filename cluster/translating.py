@@ -94,6 +94,10 @@ class Translator:
         error: str | None = None,
     ) -> list[Utterance]:
         segments = heard.unit.segments
+        # A candidate that leaves a segment without words is none, unless it is the only one.
+        whole = [index for index, each in enumerate(alignments) if all(span.text for span in each.spans)] or [0]
+        candidates = [candidates[index] for index in whole if index < len(candidates)]
+        alignments = [alignments[index] for index in whole if index < len(alignments)]
         ends = [*(segment.start_s for segment in segments[1:]), heard.unit.room_end_s]
         utterances = []
         for index, (segment, room_end_s) in enumerate(zip(segments, ends, strict=True)):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -97,6 +98,36 @@ def test_other_pairs_are_refused_the_same_language_included(host: EngineHost, so
     (failure,) = host.run([TranslateRequest(text="x", source_language=source, target_language=target)]).results
     assert isinstance(failure, ItemFailure)
     assert f"{source}→{target}" in failure.error.message
+
+
+def alternatives(host: EngineHost, text: str, num_candidates: int, source: str = "en", target: str = "pt") -> list[str]:
+    request = TranslateRequest(text=text, source_language=source, target_language=target, num_candidates=num_candidates)
+    (result,) = host.run([request]).results
+    assert isinstance(result, Translation), result
+    assert all(candidate.score is None for candidate in result.candidates)
+    return [candidate.text for candidate in result.candidates]
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "target"),
+    [
+        ("So the water piles up in two gentle bulges, one facing the moon and one facing away.", "en", "pt"),
+        ("Bem, o pão precisa de uma noite inteira, mas em um dia frio demora mais.", "pt", "en"),
+    ],
+)
+def test_more_candidates_follow_the_translation_and_do_not_sound_alike(
+    host: EngineHost, text: str, source: str, target: str
+) -> None:
+    found = alternatives(host, text, 4, source, target)
+    assert found[0] == translate(host, text, source, target)
+    assert 1 < len(found) <= 4
+    assert len({re.sub(r"[^\w\s]", "", each.lower()) for each in found}) == len(found)
+    assert alternatives(host, text, 4, source, target) == found
+    assert alternatives(host, text, 2, source, target) == found[:2]
+
+
+def test_a_text_without_another_way_to_say_it_has_one_candidate(host: EngineHost) -> None:
+    assert alternatives(host, "😀", 4) == ["😀"]
 
 
 def test_callers_on_many_threads_get_what_one_gets(host: EngineHost) -> None:

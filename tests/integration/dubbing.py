@@ -32,7 +32,7 @@ async def dub_all(
     mode: str = "inline",
     settings: tuple[str, ...] = (),
 ) -> list[Outcome]:
-    config = load_config("offline", [f"ray.mode={mode}", *settings])
+    config = load_config("offline", [f"ray.mode={mode}", "quality.check=none", *settings])
     jobs = [
         Job(source=path, targets=tuple(to.split(",")), source_language=source, audio_track=None, out=out / path.stem)
         for path in sources

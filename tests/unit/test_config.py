@@ -120,7 +120,10 @@ def test_whatever_is_assigned_arrives(value: Any) -> None:
     ("assignment", "parts"),
     [
         ("fiting.max_rate=1.3", ["key fiting is unknown", "did you mean 'fitting'?", "known here: alignment"]),
-        ("fitting.maxrate=1.3", ["fitting.maxrate", "'max_rate'", "known here: gap_s, max_rate, min_room_s"]),
+        (
+            "fitting.maxrate=1.3",
+            ["fitting.maxrate", "'max_rate'", "known here: gap_s, max_lead_s, max_rate, min_room_s"],
+        ),
         ("zzz=1", ["key zzz is unknown; known here: alignment"]),
         ("speech.by_language.pt.engin=x", ["speech.by_language.pt.engin", "'engine'"]),
         ("speech.by_language.pt.pool.replica=2", ["speech.by_language.pt.pool.replica", "'replicas'"]),

@@ -12,16 +12,20 @@ import pytest
 from actors.errors import ConfigError
 from actors.types import Unit, Window
 from cluster import manifest as manifests
+from cluster.candidates import Standing
 from cluster.config import Config, load_config, recorded_config
 from cluster.given import Given, read_given
 from cluster.listening import HeardUnit
 from cluster.manifest import Flag, Manifest, SegmentRecord, UnitRecord
 from cluster.mixdown import _record
+from cluster.planning import CandidateScore
 from cluster.progress import Progress
 from cluster.redubbing import job_again
 from cluster.speaking import Spoken
 from cluster.translating import Utterance
 from tests.unit.manifests import sample_manifest
+
+UNPLANNED = CandidateScore(natural_s=None, cosine=None, penalty=None, standing=Standing.UNPLANNED)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +89,8 @@ async def test_what_was_said_comes_back_with_its_times_and_words(tree: dict[str,
             clip=None,
             voice=None,
             fit=None,
-            natural_s=(None,) * len(utterance.candidates),
+            start_s=utterance.slot.start_s,
+            scores=(UNPLANNED,) * len(utterance.candidates),
             flags=(),
             error=None,
         )

@@ -8,12 +8,11 @@ from hypothesis import strategies as st
 from manifests import sample_manifest, unchanged_manifest
 from pydantic import ValidationError
 
-from actors.types import Candidate, Segment, Unit, Word
+from actors.types import Segment, Unit, Word
 from cluster import manifest as manifests
 from cluster.fitting import Fit, Rung
 from cluster.manifest import (
     DEGRADING,
-    CandidateRecord,
     Flag,
     Manifest,
     SegmentRecord,
@@ -131,7 +130,7 @@ def test_other_flags_of_the_input_do_not_degrade_its_lines(flag):
 
 @pytest.mark.parametrize(("rate", "flags"), [(1.0, []), (1.2, []), (1.2 + 1e-9, []), (1.21, [Flag.FAST])])
 def test_only_a_rate_above_the_ordinary_one_is_fast(rate, flags):
-    fit = Fit(rung=Rung.FASTER, candidate=0, spoken_s=1.0, duration_s=1.0, rate=rate)
+    fit = Fit(rung=Rung.FASTER, spoken_s=1.0, duration_s=1.0, rate=rate)
     assert flags_of(fit, ordinary_rate=1.2) == flags
 
 
@@ -176,12 +175,6 @@ def test_records_keep_ids_and_round_times():
     assert unit.segment_ids == ("s0001-00", "s0001-00")
     assert unit.text == "Olá, mundo. Olá, mundo."
     assert unit.room_end_s == 3.0
-
-
-def test_a_candidate_that_was_never_planned_has_no_length():
-    candidate = Candidate(text="Hello.", score=None)
-    assert CandidateRecord.of(candidate, None).natural_s is None
-    assert CandidateRecord.of(candidate, 0.0).natural_s == 0.0
 
 
 def test_versions_name_python_and_only_what_is_installed():

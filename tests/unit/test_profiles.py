@@ -95,7 +95,8 @@ def test_a_profile_lies_over_base_and_under_the_file_and_the_assignments(tmp_pat
 
 def test_only_stages_of_the_engine_are_reached() -> None:
     offline = load_config("offline", profile="speed")
-    assert offline.translation == load_config("offline").translation
+    without = load_config("offline").translation
+    assert (offline.translation.options, offline.translation.pool) == (without.options, without.pool)
     assert offline.transcription.options == {"model": "base", "beam_size": 1}
     assigned = load_config("offline", ["translation.engine=nllb_ct2"], profile="speed")
     assert assigned.translation.options["beam_size"] == 1

@@ -13,12 +13,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from manifests import sample_manifest, unchanged_manifest
 
+from cluster.config import load_config
 from cluster.fitting import Rung
+from cluster.grading import graded
 from cluster.manifest import DroppedStreamRecord, Flag, Manifest
+from cluster.quality import Metric, measured, unmeasured
 from cluster.report import FLAG_MEANINGS, OUTCOME_MEANINGS, ReportAudio, write_report
 from cluster.report_figures import Outcome, figures_of, outcome_of
 from cluster.report_timeline import Mark, clock, timeline_of
 
+QUALITY = load_config("offline").quality
 HOSTILE = """</title></script></style>"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}${1}&lt;"""
 AUDIO = (
     ReportAudio(label="original", language="en", mime="audio/mp4", data=b"original sound"),
@@ -407,3 +411,16 @@ def enumerate_marks(bands) -> Iterator[tuple[int, Mark]]:
 )
 def test_clock(seconds, digits, text):
     assert clock(seconds, digits) == text
+
+
+def test_quality_stands_beside_each_line_and_over_all(tmp_path):
+    manifest = sample_manifest(12)
+    [dub] = manifest.dubs
+    checks = {dub.utterances[0].id: [measured(Metric.WER, 0.5, QUALITY), unmeasured(Metric.COSINE, "no <embedding>")]}
+    utterances, summary = graded(dub.utterances, "pt", QUALITY, checks)
+    dub = dub.model_copy(update={"utterances": utterances, "quality": summary})
+    page = page_of(tmp_path, manifest.model_copy(update={"dubs": (dub,)}))
+    assert page.rows[0].cells[9].split() == ["0.50", "–"]
+    tables = "\n".join(table.text for table in page.of("table"))
+    assert "word error rate, heard again" in tables
+    assert "syllables a second" in tables

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -29,10 +30,13 @@ from actors.types import (
     Window,
     Word,
 )
+from cluster.candidates import Standing
 from cluster.config import Config, load_config
 from cluster.fitting import Fit, Rung
 from cluster.listening import HeardUnit, Listener, group_units, heard_segments
 from cluster.manifest import Flag
+from cluster.pace import Pace
+from cluster.planning import Planner
 from cluster.progress import Progress
 from cluster.sentences import as_sentence
 from cluster.speaking import Speaker, Spoken, stretched
@@ -323,8 +327,25 @@ def utterance(*texts: str, room_s: float, reference: Reference | None = None) ->
     )
 
 
-async def speak(config: Config, line: Utterance, pool: FakePool | None = None) -> Spoken:
-    return await Speaker(config, pool or speaking_pool(), "pt", Progress(job="test")).speak(line)  # type: ignore[arg-type]
+class Stage:
+    """Planner and speaker on one pool, as the pipeline has them."""
+
+    def __init__(self, config: Config, pool: FakePool, meaning: Any = None, progress: Progress | None = None) -> None:
+        progress, pace = progress or Progress(job="test"), Pace()
+        self.planner = Planner(config, pool, "pt", progress, meaning, pace)  # type: ignore[arg-type]
+        self.speaker = Speaker(config, pool, "pt", progress, pace)  # type: ignore[arg-type]
+
+    async def speak(self, *unit: Utterance) -> list[Spoken]:
+        lines = await self.planner.plan(unit)
+        following = [asyncio.get_running_loop().create_future() for _ in lines]
+        for future, line in zip(following, [*lines[1:], None], strict=True):
+            future.set_result(line)
+        return list(await asyncio.gather(*map(self.speaker.speak, zip(lines, following, strict=True))))
+
+
+async def speak(config: Config, line: Utterance, pool: FakePool | None = None, meaning: Any = None) -> Spoken:
+    [spoken] = await Stage(config, pool or speaking_pool(), meaning).speak(line)
+    return spoken
 
 
 async def test_a_line_that_fits_is_spoken_at_its_own_pace(config: Config) -> None:
@@ -338,13 +359,14 @@ async def test_a_line_that_fits_is_spoken_at_its_own_pace(config: Config) -> Non
 async def test_a_shorter_candidate_is_taken_before_the_first_is_hurried(config: Config) -> None:
     spoken = await speak(config, utterance("um dois três quatro", "um dois", room_s=1.2))
     assert spoken.text == "um dois"
-    assert spoken.natural_s == (pytest.approx(1.6), pytest.approx(0.8))
+    assert [score.natural_s for score in spoken.scores] == pytest.approx([1.6, 0.8])
 
 
 async def test_a_candidate_that_cannot_be_planned_does_not_silence_the_line(config: Config) -> None:
     spoken = await speak(config, utterance("impossible", "um dois", room_s=2.0))
     assert spoken.text == "um dois"
-    assert spoken.natural_s[0] is None
+    assert spoken.scores[0].natural_s is None
+    assert [score.standing for score in spoken.scores] == [Standing.UNPLANNED, Standing.CHOSEN]
     assert spoken.flags == ()
 
 
@@ -416,24 +438,104 @@ async def test_a_line_cut_short_enough_is_not_called_fast(config: Config) -> Non
 
 async def test_the_first_utterance_is_one_that_sounds(config: Config) -> None:
     progress = Progress(job="test")
-    speaker = Speaker(config, speaking_pool(), "pt", progress)  # type: ignore[arg-type]
-    await speaker.speak(utterance("um", room_s=0.1))
+    stage = Stage(config, speaking_pool(), progress=progress)
+    await stage.speak(utterance("um", room_s=0.1))
     assert progress.first_utterance_s is None
-    await speaker.speak(utterance("um", room_s=3.0))
+    await stage.speak(utterance("um", room_s=3.0))
     assert progress.first_utterance_s is not None
+
+
+class FakeMeaning:
+    """Knows the cosine of each text with its source."""
+
+    def __init__(self, cosines: dict[str, float]) -> None:
+        self._cosines = cosines
+
+    def reads(self, *languages: str) -> bool:
+        return True
+
+    async def cosines(self, source: str, texts: list[str], order: float) -> list[float | None]:
+        return [self._cosines[text] for text in texts]
+
+
+async def test_a_candidate_far_in_meaning_is_not_said_though_it_fits(config: Config) -> None:
+    meaning = FakeMeaning({"um dois três quatro": 0.9, "um dois três": 0.86, "um": 0.5})
+    line = utterance("um dois três quatro", "um dois três", "um", room_s=1.4)
+    spoken = await speak(config, line, meaning=meaning)
+    assert spoken.text == "um dois três"
+    assert [score.standing for score in spoken.scores] == [Standing.WORSE_FIT, Standing.CHOSEN, Standing.FAR]
+    assert [score.cosine for score in spoken.scores] == [0.9, 0.86, 0.5]
+
+
+async def test_the_nearest_in_meaning_is_said_if_it_fits(config: Config) -> None:
+    meaning = FakeMeaning({"um dois três": 0.86, "um dois três quatro": 0.9})
+    spoken = await speak(config, utterance("um dois três", "um dois três quatro", room_s=3.0), meaning=meaning)
+    assert spoken.text == "um dois três quatro"
+    assert [score.standing for score in spoken.scores] == [Standing.LESS_NEAR, Standing.CHOSEN]
+
+
+async def test_lines_of_a_unit_take_their_shares_from_one_candidate(config: Config) -> None:
+    """Each line alone would take another one's share, and a word between them would be said twice."""
+    first = utterance("um dois três quatro cinco", "um dois três", room_s=1.5)
+    second = utterance("seis", "quatro cinco seis", room_s=3.0)
+    spoken = await Stage(config, speaking_pool()).speak(first, second)
+    assert [line.text for line in spoken] == ["um dois três", "quatro cinco seis"]
+
+
+def moved(line: Utterance, start_s: float, room_end_s: float) -> Utterance:
+    segment = dataclasses.replace(line.segment, start_s=start_s, end_s=start_s + 1.0)
+    return dataclasses.replace(line, segment=segment, room_end_s=room_end_s)
+
+
+async def test_a_line_makes_way_for_one_that_would_be_too_fast(config: Config) -> None:
+    """The first could sound until 1.95 s; the second needs 2.0 s of the 1.55 s that it has."""
+    first = moved(utterance("um dois três quatro", room_s=2.0), 0.0, 2.0)
+    second = moved(utterance("um dois três quatro cinco", room_s=2.0), 2.0, 3.6)
+    spoken = await Stage(config, speaking_pool()).speak(first, second)
+    assert [line.flags for line in spoken] == [(), ()]
+    a, b = spoken
+    assert a.fit is not None
+    assert b.fit is not None
+    assert b.start_s == pytest.approx(2.0 - b.fit.lead_s)
+    assert 0 < b.fit.lead_s <= config.fitting.max_lead_s
+    assert max(a.fit.rate, b.fit.rate) <= config.fitting.ordinary_rate + 1e-6
+    assert a.end_s + config.fitting.gap_s <= b.start_s + 1e-3
+
+
+async def test_a_line_starts_early_only_after_the_one_before(config: Config) -> None:
+    """The first cannot end earlier: it is at the highest ordinary rate itself."""
+    first = moved(utterance("um dois três quatro cinco seis", room_s=2.0), 0.0, 2.0)
+    second = moved(utterance("um dois três quatro cinco", room_s=2.0), 2.0, 3.6)
+    a, b = await Stage(config, speaking_pool()).speak(first, second)
+    assert b.fit is not None
+    assert b.fit.lead_s == pytest.approx(0, abs=1e-9)
+    assert b.flags == (Flag.FAST,)
+    assert a.end_s <= b.start_s
+
+
+async def test_a_voice_without_planned_lengths_is_predicted_by_what_it_has_spoken(config: Config) -> None:
+    def answer(request: PlanRequest | SynthesiseRequest) -> Any:
+        if isinstance(request, PlanRequest):
+            return plan(request.text, 1.0, exact=False)
+        return Clip(samples=np.zeros(round(1.5 * HZ), np.float32), sample_hz=HZ)
+
+    stage = Stage(config, FakePool(answer))
+    first = await stage.speak(utterance("um dois", room_s=9.0))
+    again = await stage.speak(utterance("um dois", room_s=9.0))
+    assert [line.scores[0].natural_s for line in (*first, *again)] == pytest.approx([1.0, 1.5])
 
 
 @pytest.mark.parametrize("factor", [1.1, 1.25, 1.4])
 def test_stretching_is_exact_in_length_and_takes_read_only_samples(factor: float) -> None:
     samples = (0.3 * np.sin(2 * np.pi * 220 * np.arange(HZ) / HZ)).astype(np.float32)
     samples.flags.writeable = False
-    fit = Fit(rung=Rung.STRETCHED, candidate=0, spoken_s=1.0, duration_s=1.0 / factor, rate=factor)
+    fit = Fit(rung=Rung.STRETCHED, spoken_s=1.0, duration_s=1.0 / factor, rate=factor)
     clip = stretched(Clip(samples=samples, sample_hz=HZ), fit)
     assert len(clip.samples) == pytest.approx(HZ / factor, abs=1)
     assert float(np.sqrt(np.mean(clip.samples**2))) == pytest.approx(0.3 / np.sqrt(2), rel=0.2)
 
 
 def test_samples_that_are_not_finite_fail_their_item() -> None:
-    fit = Fit(rung=Rung.NATURAL, candidate=0, spoken_s=0.1, duration_s=0.1, rate=1.0)
+    fit = Fit(rung=Rung.NATURAL, spoken_s=0.1, duration_s=0.1, rate=1.0)
     with pytest.raises(ItemError, match="finite"):
         stretched(Clip(samples=np.full(2400, np.nan, np.float32), sample_hz=HZ), fit)

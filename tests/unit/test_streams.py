@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.streams import Feed, FeedAborted, closing, flatten, from_thread, ordered_map, tap, tee
+from cluster.streams import Feed, FeedAborted, closing, flatten, from_thread, ordered_map, tap, tee, with_next
 
 
 class BadItemError(Exception):
@@ -434,3 +434,48 @@ async def test_a_tap_tells_of_each_item_before_it_passes_and_closes_its_source()
         assert await anext(items) == 1
     assert told == [0, 1]
     assert source.num_closed == 1
+
+
+async def test_the_next_item_is_known_without_asking_for_it() -> None:
+    async def numbers() -> AsyncIterator[int]:
+        for number in (1, 2):
+            yield number
+
+    stream = with_next(numbers())
+    first, following = await anext(stream)
+    assert (first, await following) == (1, 2)
+    second, following = await anext(stream)
+    assert (second, await following) == (2, None)
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def test_a_source_that_breaks_has_no_next_item_and_raises_in_its_place() -> None:
+    async def broken() -> AsyncIterator[int]:
+        yield 1
+        raise ValueError("broken")
+
+    stream = with_next(broken())
+    first, following = await anext(stream)
+    assert (first, await following) == (1, None)
+    with pytest.raises(ValueError, match="broken"):
+        await anext(stream)
+
+
+async def test_who_waits_for_the_next_item_is_told_when_the_stream_is_closed() -> None:
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncIterator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    stream = with_next(endless())
+    _, following = await anext(stream)
+    waiting = asyncio.create_task(asyncio.wait_for(following, 5))
+    await asyncio.sleep(0)
+    await stream.aclose()  # type: ignore[attr-defined]
+    assert await waiting is None
+    assert closed.is_set()

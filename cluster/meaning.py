@@ -1,0 +1,47 @@
+"""How near two texts are in meaning, whatever their languages: the cosine of their embeddings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from actors.engine import make_engine
+from actors.errors import ItemError, ReplicaLostError
+from actors.types import Embedding, EmbedRequest
+from cluster.config import Config
+from cluster.pools import JobPool
+
+COSINE_DIGITS = 3
+"""An embedding differs by rounding with its batch; what is decided by a cosine must not."""
+
+
+class Meaning:
+    """Compares texts in the embedding pool."""
+
+    def __init__(self, config: Config, pool: JobPool) -> None:
+        self._pool = pool
+        self._engine = make_engine(
+            "embedding", config.embedding.engine, config.embedding.options
+        )  # knows its languages
+
+    def reads(self, *languages: str) -> bool:
+        return all(self._engine.supports(language) for language in languages)
+
+    async def cosines(self, source: str, texts: Sequence[str], order: float) -> list[float | None]:
+        """Of each text with ``source``; None for one that could not be read."""
+        vectors = await asyncio.gather(*(self._vector(text, order) for text in (source, *texts)))
+        return [_cosine(vectors[0], vector) for vector in vectors[1:]]
+
+    async def _vector(self, text: str, order: float) -> npt.NDArray[np.float32] | None:
+        try:
+            embedding: Embedding = await self._pool.submit(EmbedRequest(text=text), order=order)
+        except (ItemError, ReplicaLostError):
+            return None
+        return embedding.vector
+
+
+def _cosine(a: npt.NDArray[np.float32] | None, b: npt.NDArray[np.float32] | None) -> float | None:
+    return None if a is None or b is None else round(float(a @ b), COSINE_DIGITS)
