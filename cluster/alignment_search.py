@@ -58,7 +58,7 @@ def windows(expected: Sequence[float], num_tokens: int, width: int) -> list[Posi
 
 def best_division(costs: Costs, positions: Sequence[Positions]) -> Division:
     """The division of least cost whose breaks are at these positions; of equal ones the one that breaks first."""
-    steps = list(_steps(costs, positions))
+    steps = step_costs(costs, positions)
     best = np.zeros(1)
     forward = [np.zeros(1)]
     choices = []
@@ -78,18 +78,18 @@ def best_division(costs: Costs, positions: Sequence[Positions]) -> Division:
     return Division(breaks=tuple(reversed(breaks)), confidences=tuple(reversed(confidences)))
 
 
-def log_probability(costs: Costs, positions: Sequence[Positions], accepted: Sequence[Positions]) -> float:
+def log_probability(steps: Sequence[Floats], positions: Sequence[Positions], accepted: Sequence[Positions]) -> float:
     """Of all divisions whose inner breaks are accepted ones; for fitting weights."""
     total = constrained = np.zeros(1)
-    for number, step in enumerate(_steps(costs, positions), start=1):
+    for number, step in enumerate(steps, start=1):
         total = _log_sum(total[:, None] - step)
         constrained = _log_sum(constrained[:, None] - step)
-        if number < len(positions) - 1:
+        if number < len(steps):
             constrained = np.where(np.isin(positions[number], accepted[number - 1]), constrained, -np.inf)
     return float(constrained[0] - total[0])
 
 
-def _steps(costs: Costs, positions: Sequence[Positions]) -> list[Floats]:
+def step_costs(costs: Costs, positions: Sequence[Positions]) -> list[Floats]:
     """Per span float64 (num_firsts, num_ends): its cost and that of the break it begins at; infinite if empty."""
     steps = []
     for span in range(costs.num_spans):

@@ -30,6 +30,9 @@ class GroupConfig(BaseModel):
     """A silence this long ends a unit even without a full stop."""
     max_unit_s: float = Field(default=20.0, ge=1, le=60)
     """A unit is closed at the next pause once it is this long."""
+    max_wait_s: float = Field(default=40.0, ge=0, le=600)
+    """Longest that a unit's first segment, once heard, waits for the sentence's end, in media time. If the window
+    after may end later than that, the unit is closed without. 0: no sentence is continued in another window."""
 
 
 def segments_of(window: Window, transcript: Transcript, speaker: str, config: GroupConfig) -> list[Segment]:
@@ -112,12 +115,13 @@ def ends_sentence(text: str) -> bool:
 
 
 class Grouper:
-    """Joins segments into units. ``push`` every segment in order, then ``flush``."""
+    """Joins segments into units. ``push`` every segment in order, ``wait`` between windows, then ``flush``."""
 
     def __init__(self, config: GroupConfig, media_end_s: float) -> None:
         self._config = config
         self._media_end_s = media_end_s
         self._open: list[Segment] = []
+        self._next_start_s: float | None = None
         self._num_units = 0
 
     def push(self, segment: Segment, next_start_s: float | None) -> list[Unit]:
@@ -129,9 +133,16 @@ class Grouper:
         if self._open and self._is_apart(segment):
             units += self._close(segment.start_s)
         self._open.append(segment)
+        self._next_start_s = next_start_s
         if next_start_s is None or self._is_complete(next_start_s):
             units += self._close(next_start_s)
         return units
+
+    def wait(self, until_s: float) -> list[Unit]:
+        """The unit that must not wait until all speech before ``until_s`` was heard, which is when more may come."""
+        if self._open and until_s - self._open[0].end_s > self._config.max_wait_s:
+            return self._close(self._next_start_s)
+        return []
 
     def flush(self) -> list[Unit]:
         """The last unit, where the input ended inside a sentence."""

@@ -177,6 +177,10 @@ async def group_units(
     grouper = Grouper(config.grouping, media_end_s)
     loudness = SpeechLoudness(ASR_HZ)
     voice = ReferenceVoice(config.speech.clone_reference_s) if config.speech.clone else None
+
+    def as_heard(unit: Unit) -> HeardUnit:
+        return HeardUnit(unit=unit, source_lufs=loudness.lufs(), reference=None if voice is None else voice.reference())
+
     async with closing(heard):
         async for window, segments in heard:
             for span in window.speech:
@@ -184,13 +188,17 @@ async def group_units(
                 if voice is not None:
                     voice.hear(samples_of(window, span))
             starts: list[float | None] = [*(segment.start_s for segment in segments[1:]), window.next_speech_s]
-            for segment, next_start_s in zip(segments, starts, strict=False):
-                for unit in grouper.push(segment, next_start_s):
-                    yield HeardUnit(
-                        unit=unit, source_lufs=loudness.lufs(), reference=None if voice is None else voice.reference()
-                    )
+            units = [
+                unit
+                for segment, next_start_s in zip(segments, starts, strict=False)
+                for unit in grouper.push(segment, next_start_s)
+            ]
+            if window.next_speech_s is not None:
+                units += grouper.wait(window.next_speech_s + config.windows.max_s)
+            for unit in units:
+                yield as_heard(unit)
     for unit in grouper.flush():
-        yield HeardUnit(unit=unit, source_lufs=loudness.lufs(), reference=None if voice is None else voice.reference())
+        yield as_heard(unit)
 
 
 class ReferenceVoice:

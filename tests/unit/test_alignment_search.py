@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.alignment_search import Floats, Positions, best_division, log_probability, windows
+from cluster.alignment_search import Floats, Positions, best_division, log_probability, step_costs, windows
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def test_no_division_is_cheaper_and_confidences_are_shares_of_all(found: tuple[T
         assert division.confidences[index - 1] == pytest.approx(share)
     chosen = [np.array([at]) for at in division.breaks]
     best = math.exp(-min(costs.values())) / total
-    assert math.exp(log_probability(table, everywhere, chosen)) == pytest.approx(best)
+    assert math.exp(log_probability(step_costs(table, everywhere), everywhere, chosen)) == pytest.approx(best)
 
 
 @given(st.data())

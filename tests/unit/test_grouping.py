@@ -242,3 +242,45 @@ def test_every_word_is_in_one_segment_of_one_unit_in_order(
     assert [unit.id for unit in units] == [f"u{index:04d}" for index in range(len(units))]
     for unit, following in itertools.pairwise(units):
         assert unit.segments[-1].start_s <= unit.room_end_s <= following.segments[0].start_s
+
+
+# --- waiting
+
+
+def test_a_unit_that_would_wait_too_long_leaves_before_its_sentence_ends() -> None:
+    grouper = Grouper(GroupConfig(max_wait_s=12), END_S)
+    assert grouper.push(segment("when I", 0, 2), 2.5) == []
+    assert grouper.wait(14.0) == []
+    assert shape(grouper.wait(14.1)) == [(["when I"], 2.5)]
+    assert grouper.wait(1000.0) == []
+    assert shape(grouper.push(segment("came home.", 2.5, 3), None)) == [(["came home."], END_S)]
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from(["and", "so.", "well,"]), st.floats(0.1, 4)), max_size=6), max_size=8),
+    st.floats(0, 40),
+    st.floats(5, 30),
+)
+def test_no_unit_waits_longer_than_is_set(
+    talk: list[list[tuple[str, float]]], max_wait_s: float, max_window_s: float
+) -> None:
+    """In media time, from the end of its first segment; a window is heard all at once, at its end."""
+    grouper = Grouper(GroupConfig(max_wait_s=max_wait_s, max_unit_s=60), END_S)
+    now_s, heard_until_s, released_at_s = 0.0, {}, {}
+    for spoken in talk:
+        edges = list(itertools.accumulate((length_s for _, length_s in spoken), initial=now_s))
+        end_s = min(edges[-1], now_s + max_window_s)
+        segments = [
+            segment(text, first_s, last_s)
+            for (text, _), (first_s, last_s) in zip(spoken, itertools.pairwise(edges), strict=True)
+            if last_s <= end_s
+        ]
+        units = [unit for each in segments for unit in grouper.push(each, each.end_s)]
+        heard_until_s |= {each.id: end_s for each in segments}
+        released_at_s |= {unit.id: (unit, end_s) for unit in units}
+        units = grouper.wait(end_s + max_window_s)
+        released_at_s |= {unit.id: (unit, end_s) for unit in units}
+        now_s = end_s
+    for unit, at_s in released_at_s.values():
+        first = unit.segments[0]
+        assert at_s <= max(heard_until_s[first.id], first.end_s + max_wait_s) + 1e-9
