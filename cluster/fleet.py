@@ -43,6 +43,8 @@ class Serving(Generic[T]):
     id: int
     replica: Replica
     batches: dict[asyncio.Task[None], Sequence[T]] = field(default_factory=dict)
+    running_since_s: float = 0.0
+    """When it began the first of its batches."""
     alone: bool = False
     """What it runs must have no company."""
     lost: bool = False
@@ -50,7 +52,9 @@ class Serving(Generic[T]):
 
     @property
     def load(self) -> ReplicaLoad:
-        return ReplicaLoad(id=self.id, num_batches=len(self.batches), alone=self.alone)
+        return ReplicaLoad(
+            id=self.id, num_batches=len(self.batches), running_since_s=self.running_since_s, alone=self.alone
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -123,6 +127,7 @@ class Fleet(Generic[T]):
 
     def batch_ended(self, serving: Serving[T], batch: asyncio.Task[None]) -> None:
         del serving.batches[batch]
+        serving.running_since_s = asyncio.get_running_loop().time()
         if not serving.batches:
             serving.alone = False
             if serving.id not in self.serving:  # spared, and this was its last

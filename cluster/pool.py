@@ -294,6 +294,7 @@ class Pool:
         now_s = asyncio.get_running_loop().time()
         self._metrics.batch_sent(len(entries), now_s - min(entry.queued_s for entry in entries))
         if not serving.batches:
+            serving.running_since_s = now_s
             self._busy.add(1, now_s)
         batch = asyncio.create_task(self._run_batch(serving, entries, timeout_s))
         serving.batches[batch] = entries

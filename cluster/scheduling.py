@@ -46,6 +46,8 @@ class Backlog:
 class ReplicaLoad:
     id: int
     num_batches: int
+    running_since_s: float = 0.0
+    """When it began what it runs: of those that are equally loaded, the first to begin will be the first to end."""
     alone: bool = False
     """What it runs must have no company."""
 
@@ -95,8 +97,8 @@ def next_batch(backlog: Backlog, replicas: Sequence[ReplicaLoad], limits: BatchL
     return Send(replica_id=least.id, max_items=limits.max_items)
 
 
-def _load(replica: ReplicaLoad) -> tuple[int, int]:
-    return replica.num_batches, replica.id
+def _load(replica: ReplicaLoad) -> tuple[int, float, int]:
+    return replica.num_batches, replica.running_since_s, replica.id
 
 
 def _fills_a_batch(backlog: Backlog, limits: BatchLimits) -> bool:

@@ -215,3 +215,11 @@ def test_restarts_come_ever_more_rarely_and_not_together(num_failures: int, jitt
     assert 0.375 <= delay_s <= 1.25 * MAX_RESTART_DELAY_S
     assert restart_delay_s(0.5, num_failures, 0.0) < restart_delay_s(0.5, num_failures, 0.5)
     assert restart_delay_s(0.5, num_failures, jitter) <= restart_delay_s(0.5, num_failures + 1, jitter)
+
+
+def test_of_replicas_equally_busy_the_first_to_begin_is_handed_the_next_batch() -> None:
+    busy = [
+        ReplicaLoad(id=id, num_batches=1, running_since_s=since_s) for id, since_s in ((0, 3.0), (1, 1.0), (2, 2.0))
+    ]
+    sent, *_ = send_all(plain(2), busy, BatchLimits(max_items=1))
+    assert [decision.replica_id for decision in sent] == [1, 2]
