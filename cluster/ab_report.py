@@ -158,4 +158,6 @@ def _score(value: float | None) -> str:
 
 
 def _difference(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3g}".replace("-", "−")
+    if value is None:
+        return "–"
+    return f"{value:+.3g}".replace("-", "−") if value else "0"

@@ -236,7 +236,9 @@ def _sentence(primary: MetricRecord, choices: tuple[ArmChoice, ArmChoice], num_d
         f"{interval}, p {primary.p:.2g}; {num_differing_units} units differ"
     )
     if primary.favours is None:
-        return f"no winner between {a} and {b}: {numbers}"
+        leaves_out_0 = found.low is not None and found.high is not None and (found.low > 0 or found.high < 0)
+        doubt = "; names swapped at random do as much too often" if leaves_out_0 else ""
+        return f"no winner between {a} and {b}: {numbers}{doubt}"
     better, worse = (a, b) if primary.favours == "a" else (b, a)
     return f"{better} is better than {worse}: {numbers}"
 
