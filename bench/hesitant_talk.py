@@ -18,20 +18,20 @@ from cluster.encoding import ENCODE_HZ, AudioEncoder
 INSIDE_S = (0.5, 0.8)
 """Pauses inside a sentence; a segment ends at ``grouping.phrase_pause_s``, 0.35 s."""
 BETWEEN_S = (0.9, 1.3)
-MIN_WORDS = 5
-"""On either side of a pause."""
+MIN_WORDS, MAX_WORDS = 4, 9
+"""Of a phrase: none shorter is cut off, none longer is spoken in one breath if there is a place to pause."""
 # People breathe before what begins a new thought, comma or not.
 BREATH = re.compile(r"^(and|but|because|which|that|who|when|where|so|than|with|without|as|to|in|on|at|by|from|before)$")
 
 
 def phrases(sentence: str) -> list[str]:
-    """One or two, divided where one would breathe, nearest the middle."""
+    """Divided where one would breathe, nearest the middle, and again while a part is long."""
     words = sentence.split()
     places = [at for at in range(MIN_WORDS, len(words) - MIN_WORDS + 1) if BREATH.match(words[at])]
-    if not places:
+    if len(words) <= MAX_WORDS or not places:
         return [sentence]
     at = min(places, key=lambda at: abs(at - len(words) / 2))
-    return [" ".join(words[:at]), " ".join(words[at:])]
+    return [*phrases(" ".join(words[:at])), *phrases(" ".join(words[at:]))]
 
 
 def talks(num_talks: int, num_sentences: int) -> list[tuple[str, list[str]]]:

@@ -7,6 +7,7 @@ no failure here costs a unit anything but the accuracy of its breaks, and the me
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from cluster.alignment import Alignment, align
 from cluster.alignment_inputs import AlignConfig, AlignTask, Evidence
 from cluster.config import StageConfig
 from cluster.pools import JobPool
+from cluster.second_strategy import try_second
 from cluster.sentences import as_sentence
 
 log = logging.getLogger(__name__)
@@ -41,10 +43,14 @@ class Aligner:
         self._embedder = make_engine("embedding", stage.engine, stage.options)
 
     async def align(self, unit: Unit, candidates: Sequence[Candidate], order: float) -> list[Alignment]:
-        """One per candidate."""
+        """One per candidate, the first with what a second strategy makes of it if the unit is sampled for that."""
         tasks = [self._task(unit, candidate) for candidate in candidates]
         evidence = await self.gather(unit, candidates, order)
-        return [align(task, known, self._config) for task, known in zip(tasks, evidence, strict=True)]
+        alignments = [align(task, known, self._config) for task, known in zip(tasks, evidence, strict=True)]
+        if alignments:
+            second = try_second(unit, tasks[0], evidence[0], alignments[0], self._config)
+            alignments[0] = dataclasses.replace(alignments[0], second=second)
+        return alignments
 
     async def gather(self, unit: Unit, candidates: Sequence[Candidate], order: float) -> list[Evidence]:
         """What the configured strategy may look at, per candidate; also for another strategy's ``align``."""

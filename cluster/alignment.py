@@ -32,11 +32,25 @@ class AlignedSpan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecondSpan:
+    """What another strategy would have given a segment, and how near both shares come to what it said."""
+
+    method: str
+    text: str
+    cosine: float
+    """Of segment and ``text``, pooled from the vectors of their tokens."""
+    own_cosine: float
+    """Likewise, of what the configured strategy gave it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
     spans: tuple[AlignedSpan, ...]
     """One per segment, in order; together they are the whole target."""
     method: str
     """What was really looked at: length, semantic, hybrid, hybrid+links, hybrid+translations."""
+    second: tuple[SecondSpan, ...] = ()
+    """One per segment, where the unit was sampled for a second strategy."""
 
 
 def align(task: AlignTask, evidence: Evidence, config: AlignConfig) -> Alignment:

@@ -13,6 +13,16 @@ Strategy = Literal["length", "semantic", "hybrid"]
 Link = tuple[int, int, float]
 
 
+class SecondConfig(BaseModel):
+    """Another strategy beside the configured one, scored on a share of units: its result is in the manifest only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    strategy: Strategy = "length"
+    share: float = Field(default=0.1, gt=0, le=1)
+    """Of the units, chosen by a hash of id and text."""
+
+
 class AlignConfig(BaseModel):
     """How breaks are found. Costs are in nats; the weights come from ``bench/fit_alignment.py``."""
 
@@ -20,6 +30,8 @@ class AlignConfig(BaseModel):
 
     strategy: Strategy = "hybrid"
     """length: characters, time and plausible pauses, no model asked. semantic: embeddings alone. hybrid: all."""
+    second: SecondConfig | None = None
+    """Runs where ``strategy`` is semantic or hybrid: the vectors asked for by these are what both are scored by."""
     segment_translations: bool = False
     """Evidence for hybrid where the translator tells no word links: each segment of a longer unit is translated
     on its own too, which at least doubles the translator's work for such units."""

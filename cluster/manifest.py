@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from actors.types import Segment, Unit, Word, media_time
+from cluster.alignment import SecondSpan
 from cluster.candidates import Standing
 from cluster.fitting import Fit
 from cluster.quality import Measure, Metric, Summary, Verdict
@@ -170,6 +171,25 @@ class SummaryRecord(Record):
         )
 
 
+class SecondRecord(Record):
+    """What a second alignment strategy would have given a line's segment, of the first candidate."""
+
+    method: str
+    text: str
+    cosine: float
+    own_cosine: float
+    """Of what the configured strategy gave it."""
+
+    @classmethod
+    def of(cls, second: SecondSpan) -> SecondRecord:
+        return cls(
+            method=second.method,
+            text=second.text,
+            cosine=round(second.cosine, 3),
+            own_cosine=round(second.own_cosine, 3),
+        )
+
+
 class UtteranceRecord(Record):
     id: str
     unit_id: str
@@ -196,6 +216,8 @@ class UtteranceRecord(Record):
     are all of them."""
     break_confidences: tuple[float | None, ...] = ()
     """Per candidate, how sure the break is that it begins at, 0 to 1; None where the unit begins."""
+    second: SecondRecord | None = None
+    """Where the unit was sampled for ``alignment.second``."""
     flags: tuple[Flag, ...]
     error: str | None
     quality: tuple[MeasureRecord, ...] = ()

@@ -21,7 +21,7 @@ from cluster.decoding import decode_audio
 from cluster.encoding import AudioEncoder
 from cluster.limiter import RATE_HZ
 from cluster.loudness import VoiceLevels
-from cluster.manifest import CandidateRecord, UtteranceRecord
+from cluster.manifest import CandidateRecord, SecondRecord, UtteranceRecord
 from cluster.media import AudioTrack, MediaInfo
 from cluster.mixing import Mixer, PlacedClip, Placement, mix_track
 from cluster.planning import CandidateScore
@@ -153,6 +153,7 @@ def _record(line: Spoken, gain_db: float | None) -> UtteranceRecord:
         break_confidences=tuple(
             None if confidence is None else round(confidence, 3) for confidence in utterance.break_confidences
         ),
+        second=None if utterance.second is None else SecondRecord.of(utterance.second),
         flags=line.flags,
         error=line.error,
     )

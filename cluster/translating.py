@@ -18,7 +18,7 @@ from actors.types import (
     Translation,
 )
 from cluster.aligning import Aligner
-from cluster.alignment import Alignment
+from cluster.alignment import Alignment, SecondSpan
 from cluster.config import Config
 from cluster.listening import HeardUnit
 from cluster.manifest import Flag
@@ -48,6 +48,8 @@ class Utterance:
     """How its words were found among its unit's; None where they are all of them."""
     break_confidences: tuple[float | None, ...] = ()
     """Per candidate, how sure the break is that it begins at, 0 to 1; None where the unit begins. See ``alignment``."""
+    second: SecondSpan | None = None
+    """What a second strategy makes of the first candidate, where the unit was sampled for that."""
 
     @property
     def slot(self) -> Span:
@@ -120,6 +122,7 @@ class Translator:
                     error=error,
                     alignment=alignments[0].method if len(segments) > 1 and alignments else None,
                     break_confidences=tuple(share.confidence for share, _ in shares) if len(segments) > 1 else (),
+                    second=alignments[0].second[index] if alignments and alignments[0].second else None,
                 )
             )
         return utterances
