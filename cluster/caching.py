@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import ray
+from ray.util.metrics import Counter
 
 from actors.engine import make_engine
 from actors.errors import EngineError
@@ -110,6 +112,10 @@ class Cache:
 
     # --- the store, off the event loop
 
+    @property
+    def is_readable(self) -> bool:
+        return self._store.is_readable
+
     async def find(self, key: Key) -> Any:
         """None if it is not there, or the store does not answer. Raises CorruptValueError."""
         if not self._store.is_readable:
@@ -118,8 +124,8 @@ class Cache:
             return await self._on(self._readers, functools.partial(self._load, key))
         return None
 
-    async def keep(self, key: Key, result: Any) -> asyncio.Task[None]:
-        """Begin to store it; waits only while too much is waiting already."""
+    async def keep(self, key: Key, result: Any) -> asyncio.Task[bool]:
+        """Begin to store it; waits only while too much is waiting already. The task says whether it was stored."""
         await self._room.acquire()
         writing = asyncio.create_task(self._keep(key, result))
         writing.add_done_callback(lambda _: self._room.release())
@@ -142,15 +148,17 @@ class Cache:
             self._store.discard(key)
             raise CorruptValueError(str(error)) from error
 
-    async def _keep(self, key: Key, result: Any) -> None:
+    async def _keep(self, key: Key, result: Any) -> bool:
         if not self._store.is_writable:
-            return
+            return False
         try:
             await self._on(self._writers, lambda: self._store.put(key, codec.encode(result)))
-        except StoreError:
-            pass  # the store has said so
+        except StoreError:  # which the store has told
+            return False
         except CodecError as error:
             log.warning("result cannot be stored key=%s error=%s", key, error)
+            return False
+        return True
 
     async def _on(self, threads: ThreadPoolExecutor, function: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(threads, function)
@@ -171,7 +179,7 @@ class CachedPool:
         self._starting = asyncio.Lock()
         self._has_started = False
         self._flights: dict[tuple[Key, bool], _Flight] = {}
-        self._writes: set[asyncio.Task[None]] = set()
+        self._writes: set[asyncio.Task[bool]] = set()
         self._num_hits = self._num_misses = self._num_corrupt = self._num_shared = 0
 
     async def start(self) -> None:
@@ -196,6 +204,7 @@ class CachedPool:
             answer.add_done_callback(lambda _: self._forget(where, flight))
         else:
             self._num_shared += 1
+            _count(self.name, "shared")
         flight.num_waiting += 1
         try:
             return await asyncio.shield(flight.answer)
@@ -226,21 +235,29 @@ class CachedPool:
         found = None if _fresh.get() else await self._find(key)
         if found is not None:
             self._num_hits += 1
+            _count(self.name, "hit")
             return found
         self._num_misses += 1
+        _count(self.name, "miss" if self._cache.is_readable else "unavailable")
         await self._cache.note_miss(self.task)
         await self.start()
         result = await submit()
         writing = await self._cache.keep(key, result)
         self._writes.add(writing)
-        writing.add_done_callback(self._writes.discard)
+        writing.add_done_callback(self._after_write)
         return result
+
+    def _after_write(self, writing: asyncio.Task[bool]) -> None:
+        self._writes.discard(writing)
+        if not writing.cancelled() and not writing.result():
+            _count(self.name, "unkept")
 
     async def _find(self, key: Key) -> Any:
         try:
             return await self._cache.find(key)
         except CorruptValueError:
             self._num_corrupt += 1
+            _count(self.name, "corrupt")
             return None
 
     def _forget(self, where: tuple[Key, bool], flight: _Flight) -> None:
@@ -254,6 +271,22 @@ class _Flight:
 
     answer: asyncio.Task[Any]
     num_waiting: int = 0
+
+
+@functools.cache
+def _counter() -> Counter:
+    return Counter(
+        "raydub_store_lookups",
+        description="Requests by what the store had: hit, miss, corrupt (also a miss), shared with one under way, "
+        "unavailable; and unkept: results that could not be stored.",
+        tag_keys=("stage", "outcome"),
+    )
+
+
+def _count(stage: str, outcome: str) -> None:
+    """For Ray's metrics, where there is a Ray."""
+    if ray.is_initialized():
+        _counter().inc(tags={"stage": stage, "outcome": outcome})
 
 
 def _values(request: Any) -> Iterator[Any]:

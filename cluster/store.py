@@ -111,7 +111,9 @@ def _options(url: str, config: StoreConfig) -> dict[str, Any]:
     # Tried again here, and only as often as ``max_attempts`` says.
     retries = {"max_attempts": 0}
     limits = {"connect_timeout": config.timeout_s, "read_timeout": config.timeout_s, "retries": retries}
-    return {"config_kwargs": limits}
+    # Not shared with who else uses s3fs in this process: its own retries are turned off, too.
+    # One connection a value, or it would first ask for the size of each.
+    return {"config_kwargs": limits, "max_concurrency": 1, "skip_instance_cache": True}
 
 
 class Store:
@@ -162,10 +164,15 @@ class Store:
     def put(self, key: Key, value: bytes) -> None:
         """Whole or not at all; again what is there already does no harm. Raises StoreError."""
         data = framed(key, value)
-        self._attempt(lambda: self._write(self._path(key), data), self._writes)
+        try:
+            self._attempt(lambda: self._write(self._path(key), data), self._writes)
+        except FileNotFoundError as error:
+            self._writes.note_failure(error)
+            raise StoreError(f"{self.url} must exist: {error}") from error
 
     def list(self) -> Iterator[Listed]:
         """Every value. Raises StoreError."""
+        self._fs.invalidate_cache()
         for path, info in self._attempt(lambda: self._fs.find(self._root, detail=True), self._reads).items():
             name = PurePosixPath(path)
             if len(name.name) == CHECKSUM_BYTES * 2 and len(name.parts) >= 3:
