@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import ray
+
 from actors import engine
 from actors.errors import EngineLoadError, ItemError
 from actors.types import ItemFailure
@@ -29,12 +31,16 @@ class Item:
 class Echo:
     value: int
     pid: int
+    node_id: str | None = None
+    """Ray's, if it ran there."""
 
 
 class EchoConfig(engine.EngineConfig):
     load_error: bool = False
     die_loading_until: str | None = None
     """A file in which loads are counted: the first two die."""
+    exhaust_above: int | None = None
+    """Items in a batch, beyond which memory is said to be exhausted."""
 
 
 class Engine(engine.Engine[Item, Echo]):
@@ -61,6 +67,8 @@ class Engine(engine.Engine[Item, Echo]):
                 os._exit(1)
 
     def run(self, batch: Sequence[Item]) -> list[Echo | ItemFailure]:
+        if self.config.exhaust_above is not None and len(batch) > self.config.exhaust_above:
+            raise MemoryError(f"{len(batch)} items")
         return [self._run(item) for item in batch]
 
     def _run(self, item: Item) -> Echo | ItemFailure:
@@ -73,4 +81,8 @@ class Engine(engine.Engine[Item, Echo]):
         if item.fail:
             return ItemFailure(error=ItemError(f"item {item.value} is bad"))
         time.sleep(item.sleep_s)
-        return Echo(value=item.value, pid=os.getpid())
+        return Echo(value=item.value, pid=os.getpid(), node_id=_node_id())
+
+
+def _node_id() -> str | None:
+    return ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
