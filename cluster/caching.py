@@ -28,7 +28,8 @@ from cluster import codec
 from cluster.codec import CodecError
 from cluster.config import StageConfig
 from cluster.keys import Key, Keyring
-from cluster.pool import Pool, PoolStats
+from cluster.pool import Pool
+from cluster.pool_stats import PoolStats
 from cluster.store import CorruptValueError, Store, StoreError
 
 log = logging.getLogger(__name__)

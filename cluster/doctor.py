@@ -254,7 +254,7 @@ def _gpu_problem(config: Config, stages: Sequence[Stage], machine: Machine, clus
     if config.ray.mode == "inline" or cluster.problem is not None:
         return None
     available = machine.num_gpus if cluster.address is None else cluster.resources.get("GPU", 0)
-    shares = [stage.settings.pool.num_gpus * stage.settings.pool.smallest for stage in stages]
+    shares = [stage.settings.pool.num_gpus * max(1, stage.settings.pool.smallest) for stage in stages]
     speech = [share for stage, share in zip(stages, shares, strict=True) if stage.task == "speech"]
     others = [share for stage, share in zip(stages, shares, strict=True) if stage.task != "speech"]
     needed = round(sum(others) + min(speech, default=0.0), 3)

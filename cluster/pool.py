@@ -28,6 +28,7 @@ from cluster.fairness import Door, FairQueue, Ticket
 from cluster.fleet import Fleet, ReplicaState, Serving
 from cluster.logs import log_context, new_context
 from cluster.pool_metrics import metrics_of
+from cluster.pool_stats import PoolStats, Stopwatch
 from cluster.quarantine import Quarantine
 from cluster.replicas import Replica, ReplicaDiedError, ReplicaOutOfMemoryError, ResultLostError
 from cluster.scheduling import AfterLoss, Backlog, Send, after_exhaustion, after_loss, next_batch
@@ -38,54 +39,6 @@ E = TypeVar("E", bound=BaseException)
 
 MEASURED_WEIGHT = 0.2
 """Of the latest batch in the moving average of the engine's pace."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolStats:
-    """What a pool has done so far, and how it is."""
-
-    name: str
-    num_items: int
-    num_failed: int
-    num_batches: int
-    num_lost_replicas: int
-    engine_s: float
-    """Seconds spent inside engines, over all replicas."""
-    queue_items: int
-    queue_cost: float = 0.0
-    """In the engine's unit."""
-    running_items: int = 0
-    running_cost: float = 0.0
-    oldest_wait_s: float = 0.0
-    """Of what is in the queue."""
-    target: int = 0
-    """Replicas wanted."""
-    num_serving: int = 0
-    num_loading: int = 0
-    num_pending: int = 0
-    """Replicas that no node has room for yet."""
-    num_draining: int = 0
-    num_resting: int = 0
-    """Replicas that did not load, and are tried again later."""
-    num_busy: int = 0
-    """Replicas at work."""
-    busy_s: float = 0.0
-    """Seconds that replicas have been at work in all, summed over them."""
-    s_per_cost: float | None = None
-    """Seconds of one replica per unit of cost, lately; None until measured."""
-    memory_cost_limit: float | None = None
-    """Cost that a batch is kept to since a larger one was too much for memory; None if none was."""
-    num_quarantined: int = 0
-    """Requests that are refused, as replicas died of them."""
-    last_error: str | None = None
-    """Of a replica."""
-    num_hits: int = 0
-    """Results that lay in the store, and never came here."""
-    num_misses: int = 0
-    num_corrupt: int = 0
-    """Of the misses: values found damaged, and removed."""
-    num_shared: int = 0
-    """Requests that were under way already, and took that one's result."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -419,24 +372,6 @@ class Pool:
 
     def _under_way(self) -> list[Sequence[_Entry]]:
         return [batch for serving in self._fleet.serving.values() for batch in serving.batches.values()]
-
-
-class Stopwatch:
-    """Adds up the time of several at once."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self._since_s = 0.0
-        self._total_s = 0.0
-
-    def add(self, change: int, now_s: float) -> None:
-        """So many more are at work from now on."""
-        self._total_s = self.total_s(now_s)
-        self._since_s = now_s
-        self.number += change
-
-    def total_s(self, now_s: float) -> float:
-        return self._total_s + self.number * (now_s - self._since_s)
 
 
 def _item_error(error: Exception) -> ItemError:

@@ -21,7 +21,8 @@ from actors.types import Task
 from cluster.autoscaling import Autoscaler
 from cluster.caching import Cache, PoolLike
 from cluster.config import Config, RayConfig, StageConfig
-from cluster.pool import Pool, PoolStats
+from cluster.pool import Pool
+from cluster.pool_stats import PoolStats
 from cluster.progress import Asker
 from cluster.replicas import InlineReplica, RayReplica, Replica
 from cluster.store import open_store

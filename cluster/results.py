@@ -34,7 +34,7 @@ from cluster.manifest import (
 from cluster.media import AudioTrack, MediaInfo, probe
 from cluster.mixdown import Mixdown
 from cluster.mux import DroppedStream, DubTrack, SourceText, mux
-from cluster.pool import PoolStats
+from cluster.pool_stats import PoolStats
 from cluster.progress import Progress
 from cluster.quality import Measure
 from cluster.report import ReportAudio, write_report

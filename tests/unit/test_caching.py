@@ -18,7 +18,7 @@ from actors.types import Candidate as Line
 from actors.types import EmbedRequest, Task, TranslateRequest, Translation
 from cluster.caching import Cache, CachedPool, fresh
 from cluster.config import StageConfig
-from cluster.pool import PoolStats
+from cluster.pool_stats import PoolStats
 from cluster.store import Store, StoreConfig, open_store
 
 STAGES: dict[Task, StageConfig] = {
