@@ -43,8 +43,9 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = folder / "out"
     arms = ("--a", "hybrid", "--b", "length")
     # Without a store of its own, both arms still ask for each thing once.
-    settings = ("--set", "ray.mode=inline", "--set", "store.url=none")
-    finished = raydub_ab(*arms, talk, "--from", "en", "--to", "pt", "--out", out, "--json", *settings)
+    settings = ("ray.mode=inline", "store.url=none", "alignment.second={strategy: length, share: 1.0}")
+    assigned = [part for setting in settings for part in ("--set", setting)]
+    finished = raydub_ab(*arms, talk, "--from", "en", "--to", "pt", "--out", out, "--json", *assigned)
     assert finished.returncode == 0, finished.stderr
     return Run(
         out=out,
@@ -68,6 +69,16 @@ def test_what_both_arms_ask_for_is_computed_once(compared: Run) -> None:
     assert speech_pool.num_shared + speech_pool.num_hits > 0
     transcription = next(pool for pool in result.timings.pools if pool.name.startswith("transcription/"))
     assert transcription.num_items >= 1
+
+
+def test_what_a_second_strategy_would_have_done_is_what_the_other_arm_did(compared: Run) -> None:
+    a, b = (dub.utterances for dub in manifest.read(compared.out / "talk" / "manifest.json").dubs)
+    both = [(line.second, other) for line, other in zip(a, b, strict=True) if line.alignment is not None]
+    assert both
+    for second, other in both:
+        assert second is not None
+        assert (second.method, second.text) == ("length", other.candidates[0].text)
+    assert all(line.second is None for line in b)  # no vectors to score by
 
 
 def test_every_line_is_scored_by_both_arms_and_the_result_is_told(compared: Run) -> None:
