@@ -12,9 +12,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from actors.errors import ConfigError
+from cluster.alignment_inputs import Strategy
 from cluster.branches import Arm
 from cluster.config import Config, load_config, profile_names, read_tree
 
@@ -28,7 +29,7 @@ SHARED_KEYS = {
     "quality": ("check", "sample_share", "thresholds"),
 }
 """Of an arm's sections, what says how speech is heard and dubs are measured."""
-STRATEGIES = ("length", "semantic", "hybrid")
+STRATEGIES: tuple[str, ...] = get_args(Strategy)
 _NEXT_SETTING = re.compile(r",(?=\s*[\w.]+=)")
 
 

@@ -111,6 +111,18 @@ def test_wrong_usage_is_one_line_and_status_2(arguments: list[str], named: list[
     assert not (tmp_path / "out").exists()
 
 
+def test_an_input_that_fails_is_named_and_nothing_is_compared(tmp_path: Path) -> None:
+    arms = ("--a", "hybrid", "--b", "length")
+    finished = raydub_ab(
+        *arms, tmp_path / "no.mp4", "--to", "pt", "--out", tmp_path / "out", "--json", "--set", "ray.mode=inline"
+    )
+    assert finished.returncode == 1
+    printed = json.loads(finished.stdout.strip().splitlines()[-1])
+    assert printed["comparison"] is None
+    assert "no such file" in printed["failed"][0]["error"]
+    assert not (tmp_path / "out" / "ab.html").exists()
+
+
 def test_the_page_opens_in_a_browser_and_plays_three_sounds_a_unit(compared: Run) -> None:
     browser_path = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser_path is None:
