@@ -69,12 +69,14 @@ class Listener:
         progress: Progress,
         *,
         own_text: Collection[str] = (),
+        prompt: str = "",
     ) -> None:
         self._config = config
         self._pool = pool
         self._targets = targets
         self._own_text = own_text
         self._progress = progress
+        self._prompt = prompt
         self._voting = asyncio.Lock()
         self._decided = asyncio.Event()
         self._failure: Exception | None = None
@@ -149,7 +151,7 @@ class Listener:
         check_languages(self._config, transcript.language, self._targets, own_text=self._own_text)
 
     async def _submit(self, window: Window) -> Transcript:
-        request = TranscribeRequest(samples=window.samples, language=self.language)
+        request = TranscribeRequest(samples=window.samples, language=self.language, prompt=self._prompt)
         try:
             transcript: Transcript = await self._pool.submit(request, order=self._progress.due_s(window.start_s))
         except (ItemError, ReplicaLostError) as error:

@@ -41,7 +41,7 @@ class Copy:
 def write_packets(target: OutputContainer, copy: Copy, added: Iterable[Iterator[Packet[Stream]]]) -> None:
     """Write all packets of ``copy`` and of ``added``, each of which is in order of time. Raises av.FFmpegError."""
     queues = [_Queue(packets) for packets in added]
-    for time_s, packet in _source_packets(copy):
+    for time_s, packet in source_packets(copy):
         for queue in queues:
             queue.write_until(time_s, target)
         target.mux(packet)
@@ -89,7 +89,7 @@ class _Queue:
             self._next = next(self._packets, None)
 
 
-def _source_packets(copy: Copy) -> Iterator[tuple[float, Packet[Stream]]]:
+def source_packets(copy: Copy) -> Iterator[tuple[float, Packet[Stream]]]:
     """The source's packets, moved, with their decoding times, in the file's order."""
     last: dict[int, int] = {}
     packets = copy.source.demux([stream for stream in copy.source.streams if stream.index in copy.streams])

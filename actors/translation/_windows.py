@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from actors.translation._sentences import pieces
+from actors.sentences import pieces
 
 _UNSPACED_END = re.compile(r"(?<=[。！？｡।॥؟۔።።፧។။༎։])\s*(?=\S)")
 """Full stops of scripts other than Latin, Greek and Cyrillic; several of them have no space after it."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from actors import languages
 from actors.engine import Engine as BaseEngine
 from actors.errors import EngineLoadError, ItemError
-from actors.translation._sentences import pieces
+from actors.sentences import pieces
 from actors.translation._variants import variants
 from actors.types import Candidate, ItemFailure, TranslateRequest, Translation
 from actors.weights import Resource, pins_digest, verified

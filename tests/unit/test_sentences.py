@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.translation._sentences import pieces
+from actors.sentences import pieces
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""The page at ``/``: its files as they are, no build; and what it must know to offer choices."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from actors import languages
+from actors.engine import make_engine
+from cluster.pool import PoolStats
+from cluster.pools import speech_stage
+from serve.errors import NotFoundError
+from serve.inference import Inference
+
+MIME = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; media-src 'self' blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    # Asked again each time: a new version of the service is a new version of the page.
+    "Cache-Control": "no-cache",
+}
+PUBLIC_PREFIX = "/page/"
+
+
+class LanguageOption(BaseModel):
+    code: str
+    name: str
+
+
+class Options(BaseModel):
+    """What a dub may ask for here."""
+
+    targets: list[LanguageOption]
+    sources: list[LanguageOption]
+    profiles: list[str]
+    voices: dict[str, list[str]]
+    """By target language; the first is spoken by default. None are listed where the engine takes any."""
+    max_upload_bytes: int
+
+
+class PoolAnswer(BaseModel):
+    """One engine's replicas, and what waits for them."""
+
+    name: str
+    num_items: int
+    num_failed: int
+    num_batches: int
+    num_lost_replicas: int
+    queue_items: int
+
+
+def page_routes() -> APIRouter:
+    """For anybody: the files hold nothing of anyone's."""
+    contents = {file.name: file.read_bytes() for file in files("serve").joinpath("page").iterdir() if file.is_file()}
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    async def index() -> Response:
+        return _served("index.html", contents["index.html"])
+
+    @router.get(PUBLIC_PREFIX + "{name}")
+    async def asset(name: str) -> Response:
+        if name not in contents:
+            raise NotFoundError(f"a file of the page must be one of {', '.join(sorted(contents))}; found {name[:60]!r}")
+        return _served(name, contents[name])
+
+    return router
+
+
+def _served(name: str, content: bytes) -> Response:
+    return Response(content, media_type=MIME["." + name.rpartition(".")[2]], headers=HEADERS)
+
+
+def status_routes(
+    inference: Callable[[], Inference],
+    pools: Callable[[], Sequence[PoolStats]],
+    *,
+    profiles: Sequence[str],
+    max_upload_bytes: int,
+) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["service"])
+
+    @router.get("/options")
+    async def options() -> Options:
+        """Languages, profiles and voices to choose from."""
+        return await asyncio.to_thread(_options, inference(), profiles, max_upload_bytes)
+
+    @router.get("/pools")
+    async def queues() -> list[PoolAnswer]:
+        """What this dispatcher's pools do."""
+        return [PoolAnswer.model_validate(stats, from_attributes=True) for stats in pools()]
+
+    return router
+
+
+def _options(models: Inference, profiles: Sequence[str], max_upload_bytes: int) -> Options:
+    spoken = [tag for tag in models.spoken_languages if any(_pairs_into(models, tag))]
+    heard = dict.fromkeys(pair.source for pair in models.language_pairs)
+    return Options(
+        targets=_named(spoken),
+        sources=_named(heard),
+        profiles=list(profiles),
+        voices={tag: _voices(models, tag) for tag in spoken},
+        max_upload_bytes=max_upload_bytes,
+    )
+
+
+def _pairs_into(models: Inference, tag: str) -> list[str]:
+    return [pair.source for pair in models.language_pairs if languages.same(pair.target, tag)]
+
+
+def _named(tags: Sequence[str] | dict[str, None]) -> list[LanguageOption]:
+    options = [LanguageOption(code=tag, name=languages.display_name(tag)) for tag in tags]
+    return sorted(options, key=lambda option: option.name)
+
+
+def _voices(models: Inference, tag: str) -> list[str]:
+    stage = speech_stage(models.config, tag)
+    voices = getattr(make_engine("speech", stage.engine, stage.options), "voices", ())
+    return [voice.name for voice in voices if languages.best_match(tag, voice.languages) is not None]

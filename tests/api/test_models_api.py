@@ -1,0 +1,260 @@
+"""The single models over HTTP, by the clients that people have: a real server, real models, real clients."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import av
+import httpx
+import jiwer
+import numpy as np
+import openai
+import pysubs2
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from libretranslatepy import LibreTranslateAPI
+
+from cluster.config import load_config
+from cluster.pools import Pools
+from serve.errors import handle_errors
+from serve.inference import Inference
+from serve.models_api import model_routes
+from tests.media import AudioSpec, make_media, speech
+
+SENTENCE = "The lighthouse keeper walked down to the harbour every morning."
+TWO_SENTENCES = f"{SENTENCE} Nobody had seen the ship since winter."
+PORTUGUESE = (
+    "O navio chegou ao porto depois de uma longa viagem. Os marinheiros estavam muito cansados, mas todos ficaram "
+    "felizes quando encontraram as suas famílias."
+)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A server with the offline models, in this process."""
+    found: dict[str, Inference] = {}
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        config = load_config("offline", ["ray.mode=inline"])
+        async with Pools(config) as pools:
+            found["inference"] = Inference(config, pools)
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+    handle_errors(app)
+    app.include_router(model_routes(lambda: found["inference"]))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=asyncio.run, args=(server.serve(),), daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+    (socket,) = server.servers[0].sockets
+    yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two English sentences."""
+    audio = AudioSpec(samples=speech(TWO_SENTENCES, channels=1), codec="pcm_s16le")
+    return make_media(tmp_path_factory.mktemp("api") / "talk.wav", audio=[audio])
+
+
+def decoded(data: bytes) -> tuple[int, float]:
+    """Sample rate and seconds."""
+    with av.open(io.BytesIO(data)) as container:
+        stream = container.streams.audio[0]
+        num_samples = sum(frame.samples for frame in container.decode(stream))
+        return stream.rate, num_samples / stream.rate
+
+
+# --- OpenAI
+
+
+def test_speech_says_the_text_in_every_format(client: openai.OpenAI) -> None:
+    lengths_s = {}
+    for form in ("mp3", "opus", "aac", "flac", "wav"):
+        answer = client.audio.speech.create(model="any", voice="alloy", input=SENTENCE, response_format=form)
+        _, lengths_s[form] = decoded(answer.content)
+    pcm = client.audio.speech.create(model="any", voice="alloy", input=SENTENCE, response_format="pcm").content
+    lengths_s["pcm"] = len(pcm) / 2 / 24_000
+    assert max(lengths_s.values()) - min(lengths_s.values()) < 0.2
+
+
+def test_speech_is_understood(client: openai.OpenAI) -> None:
+    wav = client.audio.speech.create(model="any", voice="alloy", input=SENTENCE, response_format="wav").content
+    heard = client.audio.transcriptions.create(model="any", file=("a.wav", wav), language="en")
+    assert jiwer.wer(plain(SENTENCE), plain(heard.text)) <= 0.2
+
+
+def test_speech_at_twice_the_speed_takes_half_the_time(client: openai.OpenAI) -> None:
+    def length_s(speed: float) -> float:
+        body = client.audio.speech.create(model="m", voice="alloy", input=SENTENCE, response_format="pcm", speed=speed)
+        return len(body.content) / 2 / 24_000
+
+    natural_s = length_s(1.0)
+    assert length_s(2.0) == pytest.approx(natural_s / 2, rel=0.05)
+    assert length_s(0.5) == pytest.approx(natural_s * 2, rel=0.05)
+
+
+def test_speech_streams_bytes_and_events(client: openai.OpenAI, url: str) -> None:
+    text = TWO_SENTENCES
+    with client.audio.speech.with_streaming_response.create(
+        model="m", voice="alloy", input=text, response_format="pcm"
+    ) as answer:
+        streamed = b"".join(answer.iter_bytes())
+    body = {"model": "m", "voice": "alloy", "input": text, "response_format": "pcm", "stream_format": "sse"}
+    events = sent_events(httpx.post(f"{url}/v1/audio/speech", json=body, timeout=60))
+    assert [event["type"] for event in events[-2:]] == ["speech.audio.delta", "speech.audio.done"]
+    assert b"".join(base64.b64decode(event["audio"]) for event in events[:-1]) == streamed
+
+
+def test_portuguese_is_spoken_in_portuguese(client: openai.OpenAI) -> None:
+    wav = client.audio.speech.create(model="m", voice="alloy", input=PORTUGUESE, response_format="wav").content
+    heard = client.audio.transcriptions.create(model="m", file=("a.wav", wav), language="pt").text
+    assert jiwer.wer(plain(PORTUGUESE), plain(heard)) <= 0.35
+
+
+def test_an_unknown_voice_is_refused_by_name(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match="nobody"):
+        client.audio.speech.create(model="m", voice="nobody", input=SENTENCE)
+
+
+def test_what_cannot_be_read_aloud_is_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match="read aloud"):
+        client.audio.speech.create(model="m", voice="alloy", input="?!")
+
+
+def test_transcriptions_in_every_format(client: openai.OpenAI, recording: Path) -> None:
+    full = client.audio.transcriptions.create(
+        model="m", file=recording, response_format="verbose_json", timestamp_granularities=["word", "segment"]
+    )
+    assert full.language == "english"
+    assert full.words
+    assert full.segments
+    assert 0 <= full.segments[0].start < full.segments[-1].end <= full.duration
+    assert [word.start for word in full.words] == sorted(word.start for word in full.words)
+    plain = client.audio.transcriptions.create(model="m", file=recording, response_format="text")
+    assert plain.strip() == full.text
+    srt = client.audio.transcriptions.create(model="m", file=recording, response_format="srt")
+    assert pysubs2.SSAFile.from_string(srt).events[0].plaintext
+    vtt = client.audio.transcriptions.create(model="m", file=recording, response_format="vtt")
+    assert vtt.startswith("WEBVTT")
+
+
+def test_a_transcription_streams(client: openai.OpenAI, recording: Path) -> None:
+    whole = client.audio.transcriptions.create(model="m", file=recording).text
+    deltas = []
+    for event in client.audio.transcriptions.create(model="m", file=recording, stream=True):
+        if event.type == "transcript.text.delta":
+            deltas.append(event.delta)
+        elif event.type == "transcript.text.done":
+            assert event.text == whole
+    assert "".join(deltas) == whole
+
+
+def test_speech_in_portuguese_is_translated_into_english(client: openai.OpenAI) -> None:
+    wav = client.audio.speech.create(model="m", voice="alloy", input=PORTUGUESE, response_format="wav").content
+    english = client.audio.translations.create(model="m", file=("a.wav", wav)).text
+    assert "ship" in english.lower()
+
+
+def test_a_file_that_is_no_audio_is_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.UnprocessableEntityError):
+        client.audio.transcriptions.create(model="m", file=("a.wav", b"not audio at all" * 100))
+
+
+def test_embeddings_are_the_same_as_floats_and_as_base64(client: openai.OpenAI) -> None:
+    texts = ["The ship came home.", "O navio voltou para casa.", "Fractions are hard."]
+    packed = client.embeddings.create(model="m", input=texts)  # the client asks for base64 by itself
+    plain = client.embeddings.create(model="m", input=texts, encoding_format="float")
+    vectors = np.array([entry.embedding for entry in packed.data])
+    np.testing.assert_allclose(vectors, [entry.embedding for entry in plain.data], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.3
+
+
+def test_models_are_listed_and_found(client: openai.OpenAI) -> None:
+    names = [model.id for model in client.models.list()]
+    assert "transcription/faster_whisper" in names
+    assert client.models.retrieve("translation/bergamot").id == "translation/bergamot"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("translation/none")
+
+
+# --- LibreTranslate
+
+
+def test_the_libretranslate_client_translates_detects_and_lists(url: str) -> None:
+    client = LibreTranslateAPI(f"{url}/")
+    assert "navio" in client.translate("The ship came home.", "en", "pt").lower()
+    assert client.detect("O navio voltou para casa.")[0]["language"] == "pt"
+    assert {entry["code"] for entry in client.languages()} == {"en", "pt"}
+
+
+def test_lists_and_detected_languages(url: str) -> None:
+    body = {"q": ["The ship came home.", "O navio voltou."], "source": "auto", "target": "pt", "alternatives": 2}
+    answer = httpx.post(f"{url}/translate", json=body, timeout=30).json()
+    assert answer["translatedText"][1] == "O navio voltou."
+    assert [found["language"] for found in answer["detectedLanguage"]] == ["en", "pt"]
+    assert len(answer["alternatives"]) == 2
+
+
+def test_markup_is_kept_around_translated_prose(url: str) -> None:
+    body = {
+        "q": "<p>The ship <b>came home</b>.</p><code>x = 1</code>",
+        "source": "en",
+        "target": "pt",
+        "format": "html",
+    }
+    text = httpx.post(f"{url}/translate", json=body, timeout=30).json()["translatedText"]
+    assert text.startswith("<p>")
+    assert "<code>x = 1</code>" in text
+    assert "ship" not in text
+
+
+def test_libretranslate_errors_have_its_shape(url: str) -> None:
+    answer = httpx.post(f"{url}/translate", data={"q": "Hello", "source": "en", "target": "xx-none"}, timeout=30)
+    assert answer.status_code == 422
+    assert set(answer.json()) == {"error"}
+    assert httpx.post(f"{url}/translate", json={"q": "Hello"}, timeout=30).json()["error"].startswith("target")
+
+
+# --- Text Embeddings Inference
+
+
+def test_tei_embeds_one_and_many(url: str) -> None:
+    one = httpx.post(f"{url}/embed", json={"inputs": "The ship came home."}, timeout=30).json()
+    many = httpx.post(f"{url}/embed", json={"inputs": ["The ship came home.", "Fractions."]}, timeout=30).json()
+    np.testing.assert_allclose(one[0], many[0], atol=1e-5)
+    assert httpx.get(f"{url}/info").json()["model_id"] == "embedding/use_multilingual"
+
+
+def test_tei_errors_have_its_shape(url: str) -> None:
+    answer = httpx.post(f"{url}/embed", json={"inputs": []}, timeout=30)
+    assert answer.status_code == 422
+    assert answer.json()["error_type"] == "validation"
+
+
+def plain(text: str) -> str:
+    return "".join(character for character in text.lower() if character.isalnum() or character == " ")
+
+
+def sent_events(answer: httpx.Response) -> list[dict[str, str]]:
+    return [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line.startswith("data: ")]
