@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, FastAPI, Response
 from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -16,12 +16,15 @@ from serve import dubbing
 from serve.dispatcher import Dispatcher, Health
 from serve.errors import RETRY_SOON_S, handle_errors
 from serve.middleware import Deadlines, Guard, SecureHeaders
+from serve.models_api import model_routes
+from serve.page import PUBLIC_PREFIX, page_routes, status_routes
 from serve.settings import ServeSettings
+from serve.streaming import live_routes
 
 FORM_LIMITS = {"max_files": 4, "max_fields": 64, "max_part_size": 64 * 1024}
 """Of a form; its fields are held in memory, its files are not."""
 
-PUBLIC = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+PUBLIC = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
 """Answered to anybody: they tell nothing of anybody's."""
 
 
@@ -50,8 +53,25 @@ def make_api(settings: ServeSettings, dispatcher: Dispatcher) -> FastAPI:
     app.state.dispatcher = dispatcher
     handle_errors(app)
     _add_health(app, dispatcher)
+    app.include_router(page_routes())
     app.include_router(dubbing.make_router(settings))
+    app.include_router(live_routes())
+    app.include_router(_service_routes(settings, dispatcher))
+    app.include_router(model_routes(lambda: dispatcher.inference, settings.max_upload_bytes))
     return app
+
+
+def _service_routes(settings: ServeSettings, dispatcher: Dispatcher) -> APIRouter:
+    return status_routes(
+        lambda: dispatcher.inference,
+        lambda: dispatcher.pools.stats(),
+        profiles=settings.profiles,
+        max_upload_bytes=settings.max_upload_bytes,
+    )
+
+
+def _is_public(path: str) -> bool:
+    return path in PUBLIC or path.startswith(PUBLIC_PREFIX)
 
 
 def _middleware(settings: ServeSettings, dispatcher: Dispatcher) -> list[Middleware]:
@@ -66,7 +86,7 @@ def _middleware(settings: ServeSettings, dispatcher: Dispatcher) -> list[Middlew
                 allow_headers=["authorization", "xi-api-key", "idempotency-key", "content-type", "last-event-id"],
             )
         )
-    guard = Middleware(Guard, settings=settings, ring=lambda: dispatcher.ring, is_public=lambda path: path in PUBLIC)
+    guard = Middleware(Guard, settings=settings, ring=lambda: dispatcher.ring, is_public=_is_public)
     return [*found, guard, Middleware(Deadlines, settings=settings)]
 
 

@@ -27,6 +27,7 @@ from serve.auth import KeyRing
 from serve.database import Database, until_it_answers
 from serve.events import Bells, Recorder
 from serve.files import JobFiles
+from serve.inference import Inference
 from serve.jobs import Jobs
 from serve.leases import LeaseLostError, Leases, Outcome
 from serve.settings import ServeSettings
@@ -73,6 +74,7 @@ class Dispatcher:
     jobs: Jobs
     ring: KeyRing
     pools: Pools
+    inference: Inference
 
     def __init__(self, settings: ServeSettings, configs: Mapping[str | None, Config]) -> None:
         self.settings = settings
@@ -95,6 +97,7 @@ class Dispatcher:
             self.ring = KeyRing(self.settings, self.database)
             self._leases = Leases(database=self.database, holder=self._holder, lease_s=self.settings.lease_s)
             self.pools = await stack.enter_async_context(Pools(self.config))
+            self.inference = Inference(self.config, self.pools, self.settings.inference)
             work = Work(self.settings, self.configs, self.files, self.pools)
             tasks = [
                 self._start(self._warm()),

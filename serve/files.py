@@ -42,6 +42,14 @@ class JobFiles:
         name = uuid.uuid4().hex
         return name, self.output(dub_id, name)
 
+    def newest_output(self, dub_id: str, finished: str | None) -> Path | None:
+        """Of the attempt that is finished, else of the one that began last; None before any."""
+        if finished is not None:
+            return self.output(dub_id, finished)
+        folder = self.folder(dub_id)
+        attempts = [path for path in folder.iterdir() if re.fullmatch("[0-9a-f]{32}", path.name)]
+        return max(attempts, key=lambda path: path.stat().st_ctime_ns, default=None)
+
     def clip(self, dub_id: str, utterance_id: str) -> Path:
         if re.fullmatch(UTTERANCE_PATTERN, utterance_id) is None:
             raise ValueError(f"an utterance's id must look like {UTTERANCE_PATTERN}, found {utterance_id[:60]!r}")

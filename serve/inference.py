@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import python_stretch
 import soxr
-from pydantic import Field
 
 from actors import languages
 from actors.engine import Engine, make_engine
@@ -34,18 +33,21 @@ from actors.types import (
     Translation,
     Word,
 )
-from cluster.caching import PoolLike
-from cluster.config import Config, Section, StageConfig
+from cluster.config import Config, StageConfig
 from cluster.decoding import decode_audio
 from cluster.listening import Listener
 from cluster.media import AudioTrack, MediaInfo, probe
-from cluster.pools import Pools, speech_stage
-from cluster.progress import Progress
+from cluster.pools import JobPool, Pools, speech_stage
+from cluster.progress import Asker, Progress
 from cluster.streams import closing, from_thread, ordered_map
 from cluster.tracks import choose_audio_track
 from cluster.windows import cut_windows
 from serve.audio_stream import STREAM_HZ
+from serve.settings import InferenceLimits
 from serve.text_language import DetectedLanguage, detect, detectable
+
+AT_ONCE = Asker(job="requests", priority=1)
+"""Somebody waits for the answer: before dubs, which give way by their own rule."""
 
 PIECE_CHARACTERS = 300
 """A text is spoken in sentences, or parts of this size: the first is heard while the others are made."""
@@ -54,16 +56,6 @@ PAUSE_S = 0.2
 """Between sentences, beside the silence they keep at their ends."""
 AUDIBLE_STRETCH = 0.01
 """A length closer than this to the wanted one, as a share of it, is left alone."""
-
-
-class InferenceLimits(Section):
-    """What one request to a single model may hold."""
-
-    max_texts: int = Field(default=2048, ge=1)
-    max_text_characters: int = Field(default=8192, ge=1)
-    max_total_characters: int = Field(default=500_000, ge=1)
-    max_alternatives: int = Field(default=8, ge=0, le=15)
-    max_audio_s: float = Field(default=2 * 3600.0, gt=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +106,7 @@ class Inference:
 
     async def speak(self, text: str, *, language: str, voice: str | None, speed: float) -> AsyncIterator[Samples]:
         """float32 (num_samples,), mono, at ``STREAM_HZ``: a sentence at a time, as it is ready."""
-        pool = await self._pools.get("speech", speech_stage(self.config, language))
+        pool = await self._pools.get("speech", speech_stage(self.config, language), AT_ONCE)
 
         async def spoken(piece: str) -> Samples | None:
             try:
@@ -156,7 +148,7 @@ class Inference:
         """Segments in order, each as soon as its window has been heard."""
         config = self.config
         limit = config.pipeline.max_windows
-        pool = await self._pools.get("transcription", config.transcription)
+        pool = await self._pools.get("transcription", config.transcription, AT_ONCE)
         progress = Progress(job=info.path.name)
         listener = Listener(config, pool, language, (), progress, prompt=prompt)
         audio = decode_audio(info, track, hz=ASR_HZ, channels="mono", config=config.media)
@@ -200,7 +192,7 @@ class Inference:
         engine = self._engine("translation", self.config.translation)
         if not engine.supports(source, target):
             raise ItemError(f"languages must be among {engine.describe_languages()}; found {source}→{target}")
-        pool = await self._pools.get("translation", self.config.translation)
+        pool = await self._pools.get("translation", self.config.translation, AT_ONCE)
         requests = [
             TranslateRequest(text=text, source_language=source, target_language=target, num_candidates=num_candidates)
             for text in texts
@@ -213,7 +205,7 @@ class Inference:
 
     async def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """float32 (num_texts, dim), L2-normalised."""
-        pool = await self._pools.get("embedding", self.config.embedding)
+        pool = await self._pools.get("embedding", self.config.embedding, AT_ONCE)
         found: list[Embedding] = await _submit_all(pool, [EmbedRequest(text=text) for text in texts])
         return np.stack([embedding.vector for embedding in found])
 
@@ -248,7 +240,7 @@ class Inference:
         return make_engine(task, stage.engine, stage.options)
 
 
-async def _submit_all(pool: PoolLike, requests: Sequence[Any]) -> list[Any]:
+async def _submit_all(pool: JobPool, requests: Sequence[Any]) -> list[Any]:
     """In order; should one fail, the others are given up and its error is raised."""
     due_s = _now_s()
     calls = [asyncio.ensure_future(pool.submit(request, order=due_s)) for request in requests]

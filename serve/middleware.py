@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.auth import Caller, KeyRing
@@ -17,6 +18,7 @@ from serve.settings import ServeSettings, is_loopback
 
 LOCAL = "local"
 """The owner of what is made without a key."""
+KEY_COOKIE = "raydub_key"
 WRONG_KEYS_PER_MIN = 60
 """From one address."""
 
@@ -71,7 +73,7 @@ class Guard:
         await self._app(scope, receive, send)
 
     async def _identify(self, scope: Scope, headers: Headers) -> Caller:
-        key = given_key(headers)
+        key = given_key(headers) or (key_of_page(headers) if scope["method"] in ("GET", "HEAD") else None)
         if key is not None:
             caller = await self._ring().find(key)
             if caller is None:
@@ -110,6 +112,11 @@ def given_key(headers: Headers) -> str | None:
     if kind.lower() == "bearer" and key.strip():
         return key.strip()
     return headers.get("xi-api-key") or None
+
+
+def key_of_page(headers: Headers) -> str | None:
+    """What the page's media elements and links send, to read with: a browser gives them no other way."""
+    return unquote(cookie_parser(headers.get("cookie", "")).get(KEY_COOKIE, "")) or None
 
 
 class Deadlines:

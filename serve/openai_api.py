@@ -66,7 +66,7 @@ def openai_problem(problem: Problem) -> dict[str, Any]:
     return {"error": {"message": problem.detail, "type": kind, "param": None, "code": None}}
 
 
-def openai_routes(inference: Callable[[], Inference]) -> APIRouter:
+def openai_routes(inference: Callable[[], Inference], max_upload_bytes: int) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
     @router.post("/audio/speech", response_class=StreamingResponse)
@@ -78,7 +78,7 @@ def openai_routes(inference: Callable[[], Inference]) -> APIRouter:
             return EventSourceResponse(_speech_events(encoded))
         return StreamingResponse(encoded, media_type=FORMS[body.response_format].mime)
 
-    @router.post("/audio/transcriptions")
+    @router.post("/audio/transcriptions", max_body_size=max_upload_bytes)
     async def transcriptions(
         file: Annotated[UploadFile, File()],
         model: Annotated[str, Form(max_length=256)],
@@ -101,7 +101,7 @@ def openai_routes(inference: Callable[[], Inference]) -> APIRouter:
         words = "word" in (timestamp_granularities or ())
         return _transcript(segments, response_format, duration_s=heard.duration_s, task="transcribe", words=words)
 
-    @router.post("/audio/translations")
+    @router.post("/audio/translations", max_body_size=max_upload_bytes)
     async def translations(
         file: Annotated[UploadFile, File()],
         model: Annotated[str, Form(max_length=256)],

@@ -16,6 +16,7 @@ from cluster.pool import PoolStats
 from cluster.pools import speech_stage
 from serve.errors import NotFoundError
 from serve.inference import Inference
+from serve.requests import SECURITY
 
 MIME = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 HEADERS = {
@@ -83,7 +84,7 @@ def status_routes(
     profiles: Sequence[str],
     max_upload_bytes: int,
 ) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["service"])
+    router = APIRouter(prefix="/v1", tags=["service"], dependencies=SECURITY)
 
     @router.get("/options")
     async def options() -> Options:

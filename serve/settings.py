@@ -57,6 +57,16 @@ class ScalingSettings(Section):
     downscale_delay_s: float = Field(default=300.0, ge=0)
 
 
+class InferenceLimits(Section):
+    """What one request to a single model may hold."""
+
+    max_texts: int = Field(default=2048, ge=1)
+    max_text_characters: int = Field(default=8192, ge=1)
+    max_total_characters: int = Field(default=500_000, ge=1)
+    max_alternatives: int = Field(default=8, ge=0, le=15)
+    max_audio_s: float = Field(default=2 * 3600.0, gt=0)
+
+
 class ServeSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
@@ -66,6 +76,7 @@ class ServeSettings(Section):
     """SQLAlchemy's; None for SQLite in ``data_dir``. RAYDUB_DATABASE_URL takes precedence."""
     auth: AuthSettings = AuthSettings()
     scaling: ScalingSettings = ScalingSettings()
+    inference: InferenceLimits = InferenceLimits()
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the service; none by default."""
     allowed_hosts: tuple[str, ...] = ()

@@ -9,13 +9,15 @@ from pathlib import Path
 from actors.errors import ConfigError, MediaError
 from cluster.config import Config
 from cluster.manifest import Manifest
-from cluster.pipeline import Job, dub
+from cluster.mixdown import MixedBlock
+from cluster.pipeline import Happening, Job, dub
 from cluster.pools import Pools
 from cluster.progress import Progress
 from serve.events import Recorder
 from serve.files import JobFiles
 from serve.jobs import DubOptions
 from serve.leases import Outcome
+from serve.live import LiveStreams
 from serve.settings import ServeSettings
 from serve.tables import Dub, DubState
 
@@ -43,7 +45,15 @@ class Work:
             out=out,
         )
         progress = Progress(job=row.id, on_change=recorder.on_change)
-        manifest = await dub(job, config, self._pools, progress, recorder.observe)
+        with LiveStreams(source, out, config) as live:
+
+            def observe(happening: Happening) -> None:
+                if isinstance(happening, MixedBlock):
+                    live.write(happening)
+                else:
+                    recorder.observe(happening)
+
+            manifest = await dub(job, config, self._pools, progress, observe)
         return _done(manifest, name)
 
     async def _source(self, row: Dub) -> Path:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import json
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -18,15 +15,9 @@ import numpy as np
 import openai
 import pysubs2
 import pytest
-import uvicorn
-from fastapi import FastAPI
 from libretranslatepy import LibreTranslateAPI
 
-from cluster.config import load_config
-from cluster.pools import Pools
-from serve.errors import handle_errors
-from serve.inference import Inference
-from serve.models_api import model_routes
+from tests.api.server import Running
 from tests.media import AudioSpec, make_media, speech
 
 SENTENCE = "The lighthouse keeper walked down to the harbour every morning."
@@ -38,29 +29,8 @@ PORTUGUESE = (
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """A server with the offline models, in this process."""
-    found: dict[str, Inference] = {}
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        config = load_config("offline", ["ray.mode=inline"])
-        async with Pools(config) as pools:
-            found["inference"] = Inference(config, pools)
-            yield
-
-    app = FastAPI(lifespan=lifespan)
-    handle_errors(app)
-    app.include_router(model_routes(lambda: found["inference"]))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=asyncio.run, args=(server.serve(),), daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    (socket,) = server.servers[0].sockets
-    yield f"http://127.0.0.1:{socket.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+def url(service: Running) -> str:
+    return service.url
 
 
 @pytest.fixture(scope="module")
