@@ -64,6 +64,11 @@ class KeyRing:
                 found = known.caller
         return found if len(key) <= MAX_KEY_CHARS else None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no key is known, as of the last ``find``."""
+        return not self._configured and not self._stored
+
     async def _refresh(self) -> None:
         now_s = time.monotonic()
         if self._read_s is not None and now_s - self._read_s < REFRESH_S:
