@@ -94,7 +94,10 @@ class Autoscaler:
                 async with asyncio.timeout(self._interval_s):
                     await self._wake.wait()
             self._wake.clear()
-            self.step()
+            try:
+                self.step()
+            except Exception:  # pools keep their sizes, and the next look may go well
+                log.exception("autoscaler failed")
 
 
 def needs_of(pool: Pool) -> Resources:

@@ -115,6 +115,10 @@ class Fleet(Generic[T]):
     def states(self) -> Counter[ReplicaState]:
         return Counter(slot.state for slot in self._slots.values())
 
+    def at_work(self) -> list[Serving[T]]:
+        """Those that serve, and those that are spared and finish what they have."""
+        return [slot.serving for slot in self._slots.values() if slot.serving is not None and not slot.serving.lost]
+
     def lose(self, serving: Serving[T], error: Exception) -> bool:
         """A replica died or hangs: its supervisor replaces it. False if that was known."""
         if serving.lost:

@@ -31,7 +31,7 @@ from cluster.pool_metrics import metrics_of
 from cluster.pool_stats import PoolStats, Stopwatch
 from cluster.quarantine import Quarantine
 from cluster.replicas import Replica, ReplicaDiedError, ReplicaOutOfMemoryError, ResultLostError
-from cluster.scheduling import AfterLoss, Backlog, Send, after_exhaustion, after_loss, next_batch
+from cluster.scheduling import AfterLoss, Backlog, ReplicaLoad, Send, after_exhaustion, after_loss, next_batch
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ class Pool:
         queue = self._queue
         return Backlog(num_items=len(queue), cost=queue.cost, oldest_s=queue.oldest_s, num_suspects=len(self._suspects))
 
-    def _loads(self) -> list[Any]:
+    def _loads(self) -> list[ReplicaLoad]:
         return [serving.load for serving in self._fleet.serving.values()]
 
     def _send(self, decision: Send) -> None:
@@ -371,7 +371,7 @@ class Pool:
             self._settle(entry, _copy(reason))
 
     def _under_way(self) -> list[Sequence[_Entry]]:
-        return [batch for serving in self._fleet.serving.values() for batch in serving.batches.values()]
+        return [batch for serving in self._fleet.at_work() for batch in serving.batches.values()]
 
 
 def _item_error(error: Exception) -> ItemError:

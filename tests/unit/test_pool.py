@@ -615,6 +615,20 @@ async def test_closing_with_work_under_way_fails_it_and_kills() -> None:
     assert [replica.state for replica in world.replicas] == ["killed"]
 
 
+async def test_closing_fails_what_a_spared_replica_still_had() -> None:
+    world = World()
+    async with world.pool(max_items=1, in_flight=1) as pool:
+        await settle()
+        world.gate.clear()
+        work = asyncio.create_task(pool.submit(Item(value=1)))
+        await settle()
+        pool.resize(0)
+        await settle()
+        assert pool.stats().running_items == 1
+    with pytest.raises(EngineError, match="closed"):
+        await work
+
+
 async def test_closing_while_loading_kills() -> None:
     world = World()
     world.on_load = asyncio.Event().wait
