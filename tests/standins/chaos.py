@@ -1,0 +1,176 @@
+"""Videos of stand-in segments through two pools of real Ray actors, while things go wrong around them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from actors.errors import EngineError
+from cluster.config import PoolConfig, StageConfig
+from cluster.pool import Pool
+from cluster.pool_stats import PoolStats
+from cluster.replicas import RayReplica
+from cluster.scheduling import BatchLimits
+from cluster.streams import closing, ordered_map
+from tests.standins.echo import Echo, Item
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be done, and what is to go wrong."""
+
+    num_videos: int = 10
+    num_segments: int = 100
+    """Of each video."""
+    translate_s: float = 0.01
+    speak_s: float = 0.05
+    """Of each segment."""
+    num_translators: int = 2
+    num_speakers: int = 6
+    kill_every_s: float | None = None
+    poison: frozenset[int] = frozenset()
+    """Segments that kill whatever speaks them."""
+    hang: Path | None = None
+    """A file: one segment hangs its speaker if it is not there, and makes it."""
+    exhaust_above: int | None = None
+    """Speakers have no memory for batches of more."""
+    after: Mapping[float, Callable[[], None]] = field(default_factory=dict)
+    """Share of the segments done → what happens then, on a thread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    wall_s: float
+    videos: list[list[tuple[int, bool]]]
+    """Of each video, in the order they came out: segment, and whether it succeeded."""
+    stats: list[PoolStats]
+    num_kills: int
+    pids: frozenset[int]
+
+    @property
+    def failed(self) -> set[int]:
+        return {segment for video in self.videos for segment, succeeded in video if not succeeded}
+
+
+class _Run:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.pids: set[int] = set()
+        self.num_done = 0
+        self.num_kills = 0
+        self._after = sorted(plan.after.items(), key=lambda pair: pair[0])
+        self._happening: list[asyncio.Task[None]] = []
+
+    def pool(self, replicas: int, exhaust_above: int | None = None) -> Pool:
+        options = {} if exhaust_above is None else {"exhaust_above": exhaust_above}
+        config = PoolConfig(
+            replicas=replicas,
+            num_cpus=0.5,
+            batch=BatchLimits(max_items=4),
+            call_timeout_s=4.0,
+            restart_delay_s=0.05,
+            # A replica is killed every second: now and then one that has a suspect to itself, who is innocent.
+            max_losses=4,
+        )
+        return Pool("translation", StageConfig(engine="tests.standins.echo", options=options, pool=config), RayReplica)
+
+    async def video(self, number: int, translators: Pool, speakers: Pool) -> list[tuple[int, bool]]:
+        first = number * self.plan.num_segments
+        job = f"video {number}"
+
+        async def segments() -> AsyncIterator[int]:
+            for index in range(self.plan.num_segments):
+                yield first + index
+
+        async def dub(segment: int) -> tuple[int, bool]:
+            translated: Echo = await translators.submit(
+                Item(value=segment, sleep_s=self.plan.translate_s), order=segment, job=job
+            )
+            self._note(translated)
+            try:
+                spoken: Echo = await speakers.submit(self._line(translated.value), order=segment, job=job)
+            except EngineError:
+                return segment, False
+            finally:
+                self._count()
+            self._note(spoken)
+            return spoken.value, True
+
+        async with closing(ordered_map(segments(), dub, max_pending=16)) as spoken:
+            return [each async for each in spoken]
+
+    def _line(self, segment: int) -> Item:
+        line = Item(value=segment, sleep_s=self.plan.speak_s)
+        if self.plan.hang is not None and segment == self.plan.num_segments // 2:
+            line = dataclasses.replace(line, hang_once=str(self.plan.hang))
+        return dataclasses.replace(line, die=segment in self.plan.poison)
+
+    def _note(self, echo: Echo) -> None:
+        self.pids.add(echo.pid)
+
+    def _count(self) -> None:
+        self.num_done += 1
+        share = self.num_done / (self.plan.num_videos * self.plan.num_segments)
+        while self._after and share >= self._after[0][0]:
+            self._happening.append(asyncio.create_task(asyncio.to_thread(self._after.pop(0)[1])))
+
+    async def kill(self) -> None:
+        """kill -9, as long as it runs."""
+        assert self.plan.kill_every_s is not None
+        chance = random.Random(7)
+        while True:
+            await asyncio.sleep(self.plan.kill_every_s)
+            alive = sorted(pid for pid in self.pids if _is_replica(pid))
+            if alive:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    psutil.Process(chance.choice(alive)).kill()
+                    self.num_kills += 1
+
+    async def run(self) -> Outcome:
+        plan = self.plan
+        async with (
+            self.pool(plan.num_translators) as translators,
+            self.pool(plan.num_speakers, plan.exhaust_above) as speakers,
+        ):
+            await _ready(translators, speakers)
+            killing = None if plan.kill_every_s is None else asyncio.create_task(self.kill())
+            start_s = time.monotonic()
+            videos = await asyncio.gather(*(self.video(n, translators, speakers) for n in range(plan.num_videos)))
+            wall_s = time.monotonic() - start_s
+            if killing is not None:
+                killing.cancel()
+            await asyncio.gather(*self._happening)
+            stats = [translators.stats(), speakers.stats()]
+        return Outcome(
+            wall_s=wall_s,
+            videos=list(videos),
+            stats=stats,
+            num_kills=self.num_kills,
+            pids=frozenset(self.pids),
+        )
+
+
+async def run(plan: Plan) -> Outcome:
+    """All segments through both pools, from when every replica serves."""
+    return await _Run(plan).run()
+
+
+async def _ready(*pools: Pool) -> None:
+    while any(pool.stats().num_serving < pool.stats().target for pool in pools):  # noqa: ASYNC110  # nobody tells
+        await asyncio.sleep(0.05)
+
+
+def _is_replica(pid: int) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and "EngineHost" in process.cmdline()[0]
+    except (psutil.NoSuchProcess, IndexError):
+        return False
