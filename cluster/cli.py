@@ -20,7 +20,7 @@ from rich.console import Console
 
 from actors import languages
 from actors.errors import ConfigError, DubbingError
-from cluster import cli_ab, cli_models, cli_store, logs
+from cluster import cli_ab, cli_models, cli_store, logs, places
 from cluster.cli_options import (
     EXIT_INPUT,
     EXIT_INTERRUPTED,
@@ -33,14 +33,13 @@ from cluster.cli_options import (
     LogLevel,
     ProfileName,
     Set,
-    check_outputs,
-    folder_name,
     until_terminated,
 )
 from cluster.config import Config, dump_yaml, load_config
 from cluster.console import make_display
+from cluster.items import Item, check_outputs, folder_name, jobs_of
 from cluster.pipeline import Job
-from cluster.pools import check_languages, ray_session
+from cluster.pools import ray_session
 from cluster.redubbing import job_again
 from cluster.runner import Outcome, run
 
@@ -52,11 +51,14 @@ app.add_typer(cli_store.app, name="store")
 app.command("doctor")(cli_models.doctor)
 app.command("ab")(cli_ab.ab)
 
-SomeInputs = Annotated[list[Path] | None, typer.Argument(help="Video or audio files.", metavar="INPUT...")]
+SomeInputs = Annotated[
+    list[str] | None,
+    typer.Argument(help="Video or audio: files, folders, patterns, s3://, gs://, https://.", metavar="INPUT..."),
+]
 To = Annotated[str | None, typer.Option("--to", help="Target language, BCP-47 (pt, en, pt-BR); several by commas.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder; each input gets a folder of its own in it.")]
+Out = Annotated[str, typer.Option("--out", help="Folder or bucket; each input gets a folder of its own in it.")]
 Subtitles = Annotated[
-    Path | None,
+    str | None,
     typer.Option("--subtitles", help="The source's, SRT, VTT or ASS: instead of listening; needs --from."),
 ]
 TargetSubtitles = Annotated[
@@ -82,7 +84,7 @@ def dub(
     config: ConfigName = "offline",
     profile: ProfileName = None,
     assignments: Set = None,
-    out: Out = Path("out"),
+    out: Out = "out",
     audio_track: AudioTrack = None,
     subtitles: Subtitles = None,
     target_subtitles: TargetSubtitles = None,
@@ -102,37 +104,29 @@ def dub(
     if not inputs or to is None:
         raise ConfigError("dub must be told which inputs, and --to which language; see raydub dub --help")
     settings = load_config(config, assignments or (), profile)
+    sources = places.expand(inputs)
+    own = _by_language("--target-subtitles", target_subtitles or ())
+    if len(sources) > 1 and (own or subtitles is not None):
+        raise ConfigError(f"subtitles must belong to one input; found {len(sources)}; dub them one by one")
     targets = tuple(dict.fromkeys(languages.normalise(tag.strip()) for tag in to.split(",")))
-    source = None if source is None else languages.normalise(source)
-    for target in targets:
-        if source is not None and languages.same(source, target):
-            raise ConfigError(f"--to must differ from --from; found {target} and {source}")
-    own = _own_subtitles(target_subtitles or (), targets)
-    if len(inputs) > 1 and (own or subtitles is not None):
-        raise ConfigError(f"subtitles must belong to one input; found {len(inputs)}; dub them one by one")
-    if subtitles is not None and source is None:
-        raise ConfigError("--subtitles must be in a known language; none is given; add --from")
-    own_text = {*own, *([source] if subtitles is not None and source is not None else [])}
-    check_languages(settings, source, targets, own_text=own_text)
-    jobs = [
-        Job(
-            source=path,
-            targets=targets,
-            source_language=source,
+    items = [
+        Item(
+            source=place,
+            to=targets,
+            source_language=None if source is None else languages.normalise(source),
             audio_track=audio_track,
-            out=out / folder_name(path),
             subtitles=subtitles,
             target_subtitles=own,
         )
-        for path in inputs
+        for place in sources
     ]
-    check_outputs(jobs)
+    jobs = jobs_of(items, out, settings)
     raise typer.Exit(_run(jobs, settings, as_json))
 
 
 @app.command()
 def demo(
-    out: Out = Path("out"),
+    out: Path = Path("out"),
     duration_s: Annotated[float, typer.Option("--duration", min=10, help="Length of the talk in seconds.")] = 60.0,
     as_json: AsJson = False,
 ) -> None:
@@ -158,8 +152,8 @@ def show_config(config: ConfigName = "offline", profile: ProfileName = None, ass
 def _job_again(
     context: typer.Context,
     manifest: Path,
-    inputs: Sequence[Path],
-    out: Path,
+    inputs: Sequence[str],
+    out: str,
     only: Sequence[str],
     assignments: Sequence[str],
 ) -> tuple[Job, Config]:
@@ -169,24 +163,23 @@ def _job_again(
     if said or len(inputs) > 1:
         found = ", ".join(said) or f"{len(inputs)} inputs"
         raise ConfigError(f"--from-manifest must go without what a manifest says; found {found}; use --set, or edit it")
-    moved = inputs[0] if inputs else None
+    if places.is_url(out) or any(map(places.is_url, inputs)):
+        raise ConfigError("--from-manifest must be of files on this machine; found a URL; bring them here first")
+    moved = Path(inputs[0]) if inputs else None
     # Elsewhere, if that is said; else where the manifest lies.
-    elsewhere = out / folder_name(moved or manifest.absolute().parent) if "out" in given else None
+    elsewhere = Path(out) / folder_name(moved or manifest.absolute().parent) if "out" in given else None
     return job_again(manifest, source=moved, out=elsewhere, only=only, assignments=assignments)
 
 
-def _own_subtitles(assignments: Sequence[str], targets: Sequence[str]) -> dict[str, Path]:
-    """Target language → file, from LANG=FILE."""
-    own: dict[str, Path] = {}
+def _by_language(option: str, assignments: Sequence[str]) -> dict[str, str]:
+    """From LANG=VALUE."""
+    found = {}
     for assignment in assignments:
-        tag, separator, file = assignment.partition("=")
-        if not separator or not file:
-            raise ConfigError(f"--target-subtitles must look like pt=talk.pt.srt; found {assignment!r}")
-        target = languages.normalise(tag.strip())
-        if target not in targets:
-            raise ConfigError(f"--target-subtitles must be of a language in --to; found {target}; add it to --to")
-        own[target] = Path(file)
-    return own
+        tag, separator, value = assignment.partition("=")
+        if not separator or not value:
+            raise ConfigError(f"{option} must look like pt=talk.pt.srt; found {assignment!r}")
+        found[languages.normalise(tag.strip())] = value
+    return found
 
 
 def _run(jobs: Sequence[Job], config: Config, as_json: bool) -> int:
@@ -198,7 +191,7 @@ def _run(jobs: Sequence[Job], config: Config, as_json: bool) -> int:
         console.print("interrupted: finished videos stand, nothing half-done was left", highlight=False)
         return EXIT_INTERRUPTED
     for outcome in outcomes:
-        if outcome.manifest is not None and not as_json:
+        if outcome.manifest is not None and not as_json and not places.is_url(outcome.job.out_place):
             for file in sorted(outcome.job.out.iterdir()):
                 console.print(f"    {file.name}", markup=False, highlight=False)
     if as_json:
@@ -209,8 +202,8 @@ def _run(jobs: Sequence[Job], config: Config, as_json: bool) -> int:
 def _as_json(outcome: Outcome) -> dict[str, object]:
     manifest = outcome.manifest
     return {
-        "input": str(outcome.job.source),
-        "out": str(outcome.job.out) if manifest else None,
+        "input": outcome.job.source_place,
+        "out": outcome.job.out_place if manifest else None,
         "status": manifest.status if manifest else "failed",
         "flags": [flag.value for flag in manifest.flags] if manifest else [],
         "error": outcome.error,

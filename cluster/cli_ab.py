@@ -32,12 +32,11 @@ from cluster.cli_options import (
     LogLevel,
     ProfileName,
     Set,
-    check_outputs,
-    folder_name,
     until_terminated,
 )
 from cluster.config import Config, load_config
 from cluster.console import make_display
+from cluster.items import check_outputs, folder_name
 from cluster.pipeline import Job
 from cluster.pools import check_languages, ray_session
 from cluster.quality import Metric

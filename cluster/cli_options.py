@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-
-from actors.errors import ConfigError
-from cluster.pipeline import Job
 
 T = TypeVar("T")
 
@@ -34,27 +31,6 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="A s
 AudioTrack = Annotated[int | None, typer.Option("--audio-track", min=0, help="Which audio track, from 0.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end, on standard output.")]
 Level = Annotated[LogLevel, typer.Option("--log-level", help="Of the log on standard error.")]
-
-
-def folder_name(path: Path) -> str:
-    """The name without its suffix; whole if only dots are left, which name other folders."""
-    return path.stem if path.stem.strip(".") else path.name
-
-
-def check_outputs(jobs: Sequence[Job]) -> None:
-    by_folder: dict[Path, Job] = {}
-    for job in jobs:
-        other = by_folder.setdefault(job.out, job)
-        if other is not job:
-            raise ConfigError(
-                f"inputs must differ in name, each gets a folder of its own; {other.source} and {job.source} "
-                f"would both write {job.out}; dub them with different --out"
-            )
-        if job.source.resolve().parent == job.out.resolve():
-            raise ConfigError(
-                f"an input must not lie in the folder of its results, which may replace it; {job.source} is in "
-                f"{job.out}; choose another --out"
-            )
 
 
 async def until_terminated(work: Coroutine[Any, Any, T]) -> T:

@@ -184,6 +184,8 @@ class OutputConfig(Section):
     report_audio_bits_per_s: int = Field(default=40_000, ge=16_000, le=256_000)
     report_max_embed_s: float = Field(default=900.0, ge=0)
     """Longer media are linked from the report, not embedded in it."""
+    per_language: bool = False
+    """A media file per target language, talk.pt.mp4, instead of one with all of them."""
 
 
 class Config(Section):
@@ -212,6 +214,18 @@ class Config(Section):
     serve: Mapping[str, Any] = Field(default={}, exclude=True)
     """The service's own settings, which it checks (serve/settings.py). In no output: they may name a database."""
 
+    def overlaid(self, tree: Mapping[str, Any]) -> Config:
+        """This configuration with one input's own settings over it. Raises ConfigError."""
+        if not tree:
+            return self
+        common = sorted({"profile", "ray", "drivers", "store", "serve"} & tree.keys())
+        if common:
+            raise ConfigError(f"settings of one input must be its own; {', '.join(common)} hold for all; use --set")
+        try:
+            return Config.model_validate(merged(self.model_dump() | {"serve": self.serve}, tree))
+        except ValidationError as error:
+            raise ConfigError(explain(error)) from error
+
 
 Assignment = Annotated[str, "dotted.key=value, the value in YAML"]
 
@@ -225,10 +239,10 @@ def load_config(
     if profile is not None:
         given["profile"] = profile
     for assignment in assignments:
-        given = _merge(given, _parse_assignment(assignment))
+        given = merged(given, _parse_assignment(assignment))
     if given.get("profile") is not None:
-        base = _merge(base, _overlay(given["profile"], _merge(base, given)))
-    tree = _merge(base, given)
+        base = merged(base, _overlay(given["profile"], merged(base, given)))
+    tree = merged(base, given)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -239,7 +253,7 @@ def recorded_config(recorded: Mapping[str, Any], assignments: Sequence[Assignmen
     """A configuration as an output recorded it, but for what belongs to the machine it ran on. Raises ConfigError."""
     tree = {key: value for key, value in recorded.items() if key not in OF_THE_MACHINE}
     for assignment in assignments:
-        tree = _merge(tree, _parse_assignment(assignment))
+        tree = merged(tree, _parse_assignment(assignment))
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -287,7 +301,7 @@ def _overlay(profile: object, resolved: Mapping[str, Any]) -> dict[str, Any]:
         languages = stage.get("by_language") if isinstance(stage, Mapping) else None
         if isinstance(languages, Mapping):
             found["by_language"] = {language: settings(task, each) for language, each in languages.items()}
-        overlay = _merge(overlay, {task: found})
+        overlay = merged(overlay, {task: found})
     return overlay
 
 
@@ -327,12 +341,13 @@ def _parse_assignment(assignment: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings merge, lists and values replace."""
+    tree = dict(below)
     for key, value in above.items():
-        old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
+        old = tree.get(key)
+        tree[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return tree
 
 
 def explain(error: ValidationError, model: type[BaseModel] = Config, prefix: str = "") -> str:

@@ -57,7 +57,7 @@ class Display(ABC):
         if first_s is not None:
             parts.append(f"first utterance after {first_s:.1f} s")
         self._console.print(", ".join(parts), markup=False, highlight=False, soft_wrap=True)
-        self._console.print(f"  {outcome.job.out}", markup=False, highlight=False, soft_wrap=True)
+        self._console.print(f"  {outcome.job.out_place}", markup=False, highlight=False, soft_wrap=True)
 
 
 class PlainDisplay(Display):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import re
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from actors.types import Segment, Unit, Word, media_time
 from cluster.alignment import SecondSpan
 from cluster.candidates import Standing
 from cluster.fitting import Fit
+from cluster.outputs import replace_bytes
 from cluster.quality import Measure, Metric, Summary, Verdict
 
 SCHEMA_VERSION = 1
@@ -233,6 +233,8 @@ class DubRecord(Record):
     language: str
     arm: str | None = None
     """Which of the ways that are compared; None if there is one."""
+    media_file: FileName = ""
+    """The one that has it; the manifest's own if all are in one."""
     utterances: tuple[UtteranceRecord, ...]
     subtitles: tuple[str, ...]
     quality: tuple[SummaryRecord, ...] = ()
@@ -350,14 +352,7 @@ def write(manifest: Manifest, path: Path) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Written aside, then renamed: a reader never sees half of it, and a failure leaves what was there."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    replace_bytes(path, text.encode())
 
 
 def read(path: Path) -> Manifest:

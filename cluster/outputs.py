@@ -67,3 +67,14 @@ def _writable(out: Path) -> Iterator[None]:
         raise MediaError(
             f"the output folder must be writable, {out}: {error.strerror or error}; choose another with --out"
         ) from error
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Written aside, then renamed: a reader never sees half of it, and a failure leaves what was there."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_bytes(data)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise

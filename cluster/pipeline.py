@@ -13,6 +13,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from actors.types import ASR_HZ, Unit
 from cluster import lease, outputs
@@ -47,6 +48,16 @@ from cluster.windows import cut_windows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """What of a job lies in a bucket or on a server: URLs, in place of the job's own paths. None for the latter."""
+
+    source: str | None = None
+    out: str | None = None
+    subtitles: str | None = None
+    target_subtitles: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One input, dubbed into each of the targets."""
 
@@ -67,6 +78,22 @@ class Job:
     """Target → its subtitles: spoken as they are cut and timed, instead of translating."""
     given: Given | None = None
     """A manifest, perhaps edited: spoken again as it says, instead of listening and translating."""
+    elsewhere: Elsewhere | None = None
+    """None if all of it is here. ``staging.brought`` gives such a job; ``dub`` takes no other."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """A tree that lies over the configuration, for this job alone."""
+    priority: int = 0
+    """In a batch, higher ones begin first."""
+
+    @property
+    def source_place(self) -> str:
+        """Path or URL."""
+        return str(self.source) if self.elsewhere is None or self.elsewhere.source is None else self.elsewhere.source
+
+    @property
+    def out_place(self) -> str:
+        """Path or URL."""
+        return str(self.out) if self.elsewhere is None or self.elsewhere.out is None else self.elsewhere.out
 
 
 Happening = HeardUnit | Utterance | Spoken | MixedBlock

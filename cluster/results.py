@@ -78,15 +78,8 @@ def write_results(
     is_spoken = bool(heard.units) or any(dub.utterances for dub in dubs)
     if is_spoken:
         tracks = [_dub_track(dub, config) for dub in dubs]
-        media_file = f"{printable(info.path.stem)}{suffix}"
-        muxed = mux(
-            info,
-            tracks,
-            folder / media_file,
-            source=SourceText(track=track, language=heard.language, subtitles=source_cues),
-            config=config.media,
-        )
-        dropped: tuple[DroppedStream, ...] = muxed.dropped
+        source = SourceText(track=track, language=heard.language, subtitles=source_cues)
+        media_files, dropped = _write_media(folder, info, suffix, dict(zip(names, tracks, strict=True)), source, config)
         flags += [Flag.STREAM_DROPPED] if dropped else []
         cues_by_name = {
             heard.language or "und": source_cues,
@@ -94,8 +87,8 @@ def write_results(
         }
     else:
         flags.append(Flag.NO_SPEECH)
-        media_file, dropped, cues_by_name = printable(info.path.name), (), {}
-        shutil.copyfile(info.path, folder / media_file)
+        media_files, dropped, cues_by_name = [printable(info.path.name)] * len(dubs), (), {}
+        shutil.copyfile(info.path, folder / media_files[0])
     for name, cues in cues_by_name.items():
         (folder / f"{name}.srt").write_text(render(cues, "srt"), encoding="utf-8")
         (folder / f"{name}.vtt").write_text(render(cues, "vtt"), encoding="utf-8")
@@ -104,10 +97,10 @@ def write_results(
         status=manifest.status_of(flags, [utterance for dub in dubs for utterance in dub.utterances]),
         flags=tuple(flags),
         input=_input_record(info, track, heard),
-        media_file=media_file,
+        media_file=media_files[0],
         segments=tuple(SegmentRecord.of(segment) for unit in heard.units for segment in unit.segments),
         units=tuple(UnitRecord.of(unit) for unit in heard.units),
-        dubs=tuple(_dub_record(*dub, has_subtitles=is_spoken) for dub in zip(dubs, checks, strict=True)),
+        dubs=tuple(_dub_record(*dub, has_subtitles=is_spoken) for dub in zip(dubs, checks, media_files, strict=True)),
         dropped_streams=tuple(DroppedStreamRecord(index=s.index, codec=s.codec, why=s.why) for s in dropped),
         config=config.model_dump(mode="json"),
         versions=manifest.versions(),
@@ -122,12 +115,31 @@ def write_results(
     return result
 
 
-def _dub_record(dub: Mixdown, checks: Mapping[str, Sequence[Measure]], *, has_subtitles: bool) -> DubRecord:
+def _write_media(
+    folder: Path, info: MediaInfo, suffix: str, tracks: Mapping[str, DubTrack], source: SourceText, config: Config
+) -> tuple[list[str], tuple[DroppedStream, ...]]:
+    """The file that each track went to, and what no file could hold."""
+    stem = printable(info.path.stem)
+    if not config.output.per_language:
+        file = f"{stem}{suffix}"
+        muxed = mux(info, list(tracks.values()), folder / file, source=source, config=config.media)
+        return [file] * len(tracks), muxed.dropped
+    dropped: tuple[DroppedStream, ...] = ()
+    files = [f"{stem}.{name}{suffix}" for name in tracks]
+    for file, track in zip(files, tracks.values(), strict=True):
+        dropped = mux(info, [track], folder / file, source=source, config=config.media).dropped
+    return files, dropped
+
+
+def _dub_record(
+    dub: Mixdown, checks: Mapping[str, Sequence[Measure]], media_file: str, *, has_subtitles: bool
+) -> DubRecord:
     """``checks`` has measures by utterance."""
     utterances, quality = graded(dub.utterances, dub.branch.target, dub.branch.config.quality, checks)
     return DubRecord(
         language=dub.branch.target,
         arm=dub.branch.arm,
+        media_file=media_file,
         utterances=utterances,
         subtitles=tuple(f"{dub.branch.name}.{form}" for form in ("srt", "vtt") if has_subtitles),
         quality=quality,

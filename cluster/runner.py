@@ -14,6 +14,7 @@ from cluster.manifest import Manifest
 from cluster.pipeline import Job, dub
 from cluster.pools import Pools
 from cluster.progress import Progress
+from cluster.staging import brought, deliver
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,10 @@ async def run(
 async def attempt(job: Job, config: Config, pools: Pools, progress: Progress) -> Outcome:
     """Dub one job; whatever goes wrong with it is its outcome."""
     try:
-        manifest = await dub(job, config, pools, progress)
+        config = config.overlaid(job.settings)
+        async with brought(job, config) as local:
+            manifest = await dub(local, config, pools, progress)
+            await deliver(job, local)
     except Exception as error:
         reason = _reason(error)
         if not isinstance(reason, DubbingError):

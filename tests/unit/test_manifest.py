@@ -77,7 +77,7 @@ def test_a_write_replaces_the_old_file_and_leaves_nothing_aside(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("failing", ["write_text", "replace"])
+@pytest.mark.parametrize("failing", ["write_bytes", "replace"])
 def test_a_failing_write_leaves_the_old_file_and_nothing_aside(tmp_path, monkeypatch, failing):
     path = tmp_path / "manifest.json"
     manifests.write(unchanged_manifest(), path)

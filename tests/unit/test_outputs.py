@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from actors.errors import ConfigError, MediaError
-from cluster import cli, cli_options, outputs, pipeline, pools
+from cluster import cli, items, outputs, pipeline, pools
 from cluster.config import load_config
 from cluster.streams import in_own_thread
 
@@ -72,7 +72,7 @@ def test_a_folder_in_the_place_of_a_file_is_an_error_in_one_line(tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["...mp4", "..mp4", ".mp4", "talk.mp4", "-"])
 def test_results_stay_inside_the_output_folder(name: str, tmp_path: Path) -> None:
-    out = (tmp_path / "out" / cli_options.folder_name(Path(name))).resolve()
+    out = (tmp_path / "out" / items.folder_name(Path(name))).resolve()
     assert out.parent == (tmp_path / "out").resolve()
 
 

@@ -1,0 +1,138 @@
+"""Rows of a manifest: what they say, and which row is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from actors.errors import ConfigError
+from cluster.config import Config, load_config
+from cluster.items import Item, jobs_of, read_items
+
+ROW = {
+    "source": "s3://bucket/talk.mp4",
+    "to": ["pt"],
+    "from": "en",
+    "voices": {"pt": "pf_dora"},
+    "target_subtitles": {"pt": "https://host/pt.srt"},
+    "settings": {"mixing": {"duck_db": -18}},
+    "priority": 3,
+}
+
+
+@pytest.fixture
+def config() -> Config:
+    return load_config("offline", ["ray.mode=inline"])
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    elif path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        header = list(dict.fromkeys(key for row in rows for key in row))
+        lines = [",".join(header)] + [",".join(_cell(row.get(key, "")) for key in header) for row in rows]
+        path.write_text("\ufeff" + "\n".join(lines) + "\n")
+    return path
+
+
+def _cell(value: Any) -> str:
+    text = ",".join(value) if isinstance(value, list) else json.dumps(value) if isinstance(value, dict) else str(value)
+    return '"' + text.replace('"', '""') + '"'
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_all_formats_say_the_same(tmp_path: Path, suffix: str) -> None:
+    rows = [ROW, {**ROW, "source": "b.mp4", "to": ["en"], "from": "pt"}]
+    items = read_items(str(write(tmp_path / f"batch.{suffix}", rows)))
+    assert items == [Item.model_validate(row) for row in rows]
+
+
+def test_a_map_column_of_parquet(tmp_path: Path) -> None:
+    table = pyarrow.table(
+        {
+            "source": ["a.mp4"],
+            "voices": pyarrow.array([[("pt", "x")]], pyarrow.map_(pyarrow.string(), pyarrow.string())),
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "batch.parquet")
+    [item] = read_items(str(tmp_path / "batch.parquet"))
+    assert item.voices == {"pt": "x"}
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({}, "field source must be given"),
+        ({**ROW, "langs": "pt"}, "field langs is unknown; known here: source, to, from"),
+        ({**ROW, "priority": "high"}, "field priority must be valid"),
+        ({**ROW, "to": ["xx-!"]}, "field to.0"),
+        ({**ROW, "name": "../up"}, "field name must be valid"),
+        ({**ROW, "voices": "{"}, "must be a JSON mapping"),
+    ],
+)
+def test_a_wrong_row_is_named_by_its_number(tmp_path: Path, row: dict[str, Any], says: str) -> None:
+    path = write(tmp_path / "batch.jsonl", [ROW, row])
+    with pytest.raises(ConfigError, match="row 2") as caught:
+        read_items(str(path))
+    assert says in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("batch.jsonl", "{", "must be a readable jsonl file"),
+        ("batch.jsonl", "", "has none"),
+        ("batch.csv", "source,to\na.mp4,pt,extra\n", "cells without a header"),
+        ("batch.parquet", "no parquet", "must be a readable parquet file"),
+        ("batch.txt", "a.mp4", "must end in .csv"),
+    ],
+)
+def test_files_that_are_no_manifest(tmp_path: Path, name: str, content: str, says: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        read_items(str(tmp_path / name))
+    assert says in caught.value.message
+
+
+def test_a_job_knows_what_is_elsewhere(config: Config) -> None:
+    [job] = jobs_of([Item.model_validate(ROW)], "gs://results", config)
+    assert job.source.name == "talk.mp4"
+    assert job.elsewhere is not None
+    assert (job.elsewhere.source, job.elsewhere.out) == ("s3://bucket/talk.mp4", "gs://results/talk")
+    assert job.elsewhere.target_subtitles == {"pt": "https://host/pt.srt"}
+    assert job.target_subtitles == {}
+    assert job.priority == 3
+    own = config.overlaid(job.settings)
+    assert own.speech.voices == {"pt": "pf_dora"}
+    assert own.mixing.duck_db == -18
+    assert own.overlaid({}) is own
+
+
+def test_a_job_that_is_all_here(config: Config, tmp_path: Path) -> None:
+    [job] = jobs_of([Item(source="talk.mp4", to=("pt",))], str(tmp_path), config)
+    assert job.elsewhere is None
+    assert job.out == tmp_path / "talk"
+
+
+@pytest.mark.parametrize(
+    ("items", "says"),
+    [
+        ([{"source": "a/x.mp4"}, {"source": "b/x.mp4"}], "inputs must differ in name"),
+        ([{"source": "a.mp4"}, {"source": "b.mp4", "to": ["fr"]}], "b.mp4: speech.by_language"),
+        ([{"source": "a.mp4", "to": []}], "must have languages"),
+        ([{"source": "a.mp4", "settings": {"ray": {"mode": "local"}}}], "ray hold for all"),
+        ([{"source": "a.mp4", "settings": {"mixing": {"duck": 1}}}], "did you mean 'duck_db'"),
+        ([{"source": "a.mp4", "glossary": {"pt": {"a": "b"}}}], "glossary"),
+    ],
+)
+def test_items_that_cannot_be_done(config: Config, items: list[dict[str, Any]], says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        jobs_of([Item.model_validate({"to": ["pt"], **item}) for item in items], "out", config)
+    assert says in caught.value.message
