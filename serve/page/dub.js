@@ -86,9 +86,11 @@ export class Dub {
   }
 
   #play() {
-    const stale = this.dub.targets.find((target) => target.language === this.language)?.state === "stale";
-    if (this.state === "done" && !stale) this.player.file(`${this.path}/video/${this.language}`);
-    else if (!ENDED.includes(this.state)) this.player.play(`${this.path}/hls/${this.language}`);
+    if (!ENDED.includes(this.state)) this.player.play(`${this.path}/hls/${this.language}`);
+    // Somebody who is listening goes on listening: the stream has all of it.
+    else if (this.state === "done" && !this.player.isUnderWay) {
+      this.player.file(`${this.path}/video/${this.language}`, `${this.path}/audio/${this.language}`);
+    }
   }
 
   #showTabs() {
@@ -149,7 +151,7 @@ export class Dub {
   #drawStages() {
     const rows = STAGES.flatMap((stage) => {
       const shares = this.progress.stages?.[stage] ?? {};
-      const share = shares[this.language] ?? shares.all ?? 0;
+      const share = this.state === "done" ? 1 : (shares[this.language] ?? shares.all ?? 0);
       const bar = document.createElement("progress");
       bar.value = share;
       bar.setAttribute("aria-label", stage);

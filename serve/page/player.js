@@ -11,15 +11,25 @@ export class Player {
   // `folder` holds the playlists; `live` is whether the dub is still being made.
   play(folder) {
     this.stop();
-    const stopped = new AbortController();
-    this.stopped = stopped;
-    if (this.video.canPlayType("application/vnd.apple.mpegurl") !== "") this.#native(`${folder}/master.m3u8`, stopped);
-    else if ("MediaSource" in window) this.#appended(folder, stopped.signal).catch(() => {});
+    const signal = this.#fresh();
+    if (this.video.canPlayType("application/vnd.apple.mpegurl") !== "") this.#native(`${folder}/master.m3u8`, signal);
+    else if ("MediaSource" in window) this.#appended(folder, signal).catch(() => {});
   }
 
-  file(url) {
+  // Input that has no picture has no video to offer, only sound.
+  file(url, otherwise) {
     this.stop();
+    this.video.addEventListener("error", () => (this.video.src = otherwise), { once: true, signal: this.#fresh() });
     this.video.src = url;
+  }
+
+  get isUnderWay() {
+    return !this.video.paused && !this.video.ended;
+  }
+
+  #fresh() {
+    this.stopped = new AbortController();
+    return this.stopped.signal;
   }
 
   stop() {
@@ -28,10 +38,10 @@ export class Player {
     this.video.load();
   }
 
-  async #native(url, stopped) {
+  async #native(url, signal) {
     // The playlist appears with the first finished segment.
-    while (!stopped.signal.aborted && !(await exists(url))) await wait(RETRY_MS);
-    if (!stopped.signal.aborted) this.video.src = url;
+    while (!signal.aborted && !(await exists(url))) await wait(RETRY_MS);
+    if (!signal.aborted) this.video.src = url;
   }
 
   async #appended(folder, signal) {

@@ -1,9 +1,9 @@
 // Source speech above, the dub below, over the time of the media; filled in as lines arrive.
 
 const SVG = "http://www.w3.org/2000/svg";
-const LANES = { source: 8, dub: 38 };
+const LANES = { source: 12, dub: 44 };
 const LANE_HEIGHT = 24;
-const AXIS = 80;
+const AXIS = 86;
 
 function node(name, attributes, text) {
   const made = document.createElementNS(SVG, name);
