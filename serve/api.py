@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from serve import dubbing
 from serve.dispatcher import Dispatcher, Health
+from serve.dub_stream import dub_stream_routes
 from serve.errors import RETRY_SOON_S, handle_errors
 from serve.middleware import Deadlines, Guard, SecureHeaders
 from serve.models_api import model_routes
@@ -56,6 +57,7 @@ def make_api(settings: ServeSettings, dispatcher: Dispatcher) -> FastAPI:
     app.include_router(page_routes())
     app.include_router(dubbing.make_router(settings))
     app.include_router(live_routes())
+    app.include_router(dub_stream_routes(settings))
     app.include_router(_service_routes(settings, dispatcher))
     app.include_router(model_routes(lambda: dispatcher.inference, settings.max_upload_bytes))
     return app

@@ -26,6 +26,8 @@ class _Form:
     sample_format: Literal["s16", "s16p", "fltp"]
 
 
+LAYOUTS = {1: "mono", 2: "stereo"}
+
 FORMS: dict[AudioFormat, _Form] = {
     "mp3": _Form(mime="audio/mpeg", muxer="mp3", codec="libmp3lame", sample_format="s16p"),
     "opus": _Form(mime="audio/ogg", muxer="ogg", codec="libopus", sample_format="s16"),
@@ -56,22 +58,24 @@ class _Sink:
 class StreamEncoder:
     """``encode`` blocks as they come, then ``finish``; each gives the bytes that are ready."""
 
-    def __init__(self, form: AudioFormat) -> None:
+    def __init__(self, form: AudioFormat, *, hz: int = STREAM_HZ, num_channels: int = 1) -> None:
         self._form = FORMS[form]
+        self._hz = hz
+        self._layout = LAYOUTS[num_channels]
         self._sink = _Sink()
         # Encoders that are not told to be exact write their version into the file: the same speech, other bytes.
         self._container = av.open(self._sink, "w", format=self._form.muxer, options={"fflags": "+bitexact"})
-        self._stream = cast(AudioStream, self._container.add_stream(self._form.codec, rate=STREAM_HZ))
-        self._stream.layout = "mono"
+        self._stream = cast(AudioStream, self._container.add_stream(self._form.codec, rate=hz))
+        self._stream.layout = self._layout
         self._stream.format = self._form.sample_format
         self._stream.codec_context.thread_count = 1
         self._position = 0
 
     def encode(self, samples: Samples) -> bytes:
-        """float32 (num_samples,), mono, [-1, 1], at ``STREAM_HZ``."""
+        """float32 (num_samples,), or (num_samples, num_channels), [-1, 1], at ``hz``."""
         if len(samples):
-            frame = AudioFrame.from_ndarray(self._arranged(samples), self._form.sample_format, "mono")
-            frame.sample_rate = STREAM_HZ
+            frame = AudioFrame.from_ndarray(self._arranged(samples), self._form.sample_format, self._layout)
+            frame.sample_rate = self._hz
             frame.pts = self._position
             self._position += len(samples)
             self._container.mux(self._stream.encode(frame))
@@ -83,7 +87,8 @@ class StreamEncoder:
         return self._sink.take()
 
     def _arranged(self, samples: Samples) -> npt.NDArray[np.float32] | npt.NDArray[np.int16]:
-        clipped = np.clip(samples, -1.0, 1.0)
+        clipped = np.clip(samples.reshape(len(samples), -1), -1.0, 1.0)
         if self._form.sample_format == "fltp":
-            return np.ascontiguousarray(clipped[None], np.float32)
-        return np.round(clipped * 32767).astype(np.int16)[None]
+            return np.ascontiguousarray(clipped.T, np.float32)
+        numbers = np.round(clipped * 32767).astype(np.int16)
+        return np.ascontiguousarray(numbers.T) if self._form.sample_format == "s16p" else numbers.reshape(1, -1)

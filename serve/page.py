@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from actors import languages
 from actors.engine import make_engine
-from cluster.pool import PoolStats
+from cluster.pool_stats import PoolStats
 from cluster.pools import speech_stage
 from serve.errors import NotFoundError
 from serve.inference import Inference

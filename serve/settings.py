@@ -97,6 +97,8 @@ class ServeSettings(Section):
     """Until an answer begins, once the request is complete."""
     max_queued_dubs: int = Field(default=256, ge=1)
     """Waiting in all; more are refused."""
+    max_streamed_dubs: int = Field(default=4, ge=1)
+    """Under way by ``POST /v1/dub/stream``, per dispatcher; more are refused."""
     allow_source_urls: bool = True
     allow_private_addresses: bool = False
     """Whether sources and webhooks may be on private, loopback and link-local addresses."""
