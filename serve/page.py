@@ -52,6 +52,10 @@ class PoolAnswer(BaseModel):
     num_failed: int
     num_batches: int
     num_lost_replicas: int
+    num_serving: int
+    num_loading: int
+    num_pending: int
+    """Replicas that wait for a place in the cluster."""
     queue_items: int
 
 

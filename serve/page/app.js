@@ -38,7 +38,7 @@ function showPools(pools) {
   $("pools").replaceChildren(
     ...pools.map((pool) => {
       const item = document.createElement("li");
-      item.textContent = `${pool.name}: ${pool.queue_items} waiting`;
+      item.textContent = `${pool.name}: ${pool.queue_items} waiting, ${pool.num_serving} serving`;
       return item;
     }),
   );
