@@ -57,7 +57,7 @@ class Row:
 
 
 def measure(talk: Path, folder: Path, num_candidates: int, mode: str) -> list[Row]:
-    base = load_config("offline", [f"ray.mode={mode}"])
+    base = load_config("offline", [f"ray.mode={mode}", "quality.check=none"])
     arms = tuple(
         Arm(
             name=f"best{number}",

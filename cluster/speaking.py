@@ -111,22 +111,16 @@ class Speaker:
         if plan is None:
             return None
         # The next line may have been promised all but its longest lead.
-        end_s = max(spoken.end_s, utterance.room_end_s - config.gap_s - config.max_lead_s)
-        chosen = fit(planned_length(plan, self._pace), utterance.slot, end_s + config.gap_s, config)
+        end_s = config.gap_s + max(spoken.end_s, utterance.room_end_s - config.gap_s - config.max_lead_s)
+        chosen = fit(planned_length(plan, self._pace), utterance.slot, end_s, config)
         if chosen.rung in (Rung.CUT, Rung.NO_ROOM):
             return None
-        request = SynthesiseRequest(plan=plan, duration_s=chosen.spoken_s if plan.exact else plan.natural_s)
         try:
-            clip: Clip = await self._pool.submit(request, order=self._due_s(utterance))
+            clip = await self._synthesise(plan, chosen, utterance)
             if not plan.exact:
-                chosen = fit(
-                    PlannedLength(natural_s=clip.duration_s, shortest_s=clip.duration_s, exact=False),
-                    utterance.slot,
-                    end_s + config.gap_s,
-                    config,
-                )
-                if chosen.rung is Rung.CUT:
-                    return None
+                chosen = fit(_as_spoken(clip), utterance.slot, end_s, config)
+            if chosen.rung is Rung.CUT:
+                return None
             clip = await asyncio.to_thread(stretched, clip, chosen)
         except (ItemError, ReplicaLostError):  # the line is said already
             return None
@@ -161,10 +155,8 @@ class Speaker:
                 plan, text, chosen = await self._cut(utterance, text, plan, free_from_s)
             if plan.exact:
                 end.set_result(_end_s(utterance, chosen))
-            request = SynthesiseRequest(plan=plan, duration_s=chosen.spoken_s if plan.exact else plan.natural_s)
-            clip: Clip = await self._pool.submit(request, order=self._due_s(utterance))
+            clip = await self._synthesise(plan, chosen, utterance)
             if not plan.exact:
-                self._pace.observe(pace_key(plan), plan.natural_s, clip.duration_s)
                 chosen = self._fit_as_spoken(clip, utterance, await near.free_from_s())
                 is_cut = is_cut or chosen.rung is Rung.CUT
                 end.set_result(_end_s(utterance, chosen))
@@ -201,6 +193,13 @@ class Speaker:
         lead_s = lead_wanted_s(planned_length(plan, self._pace), line.slot, line.room_end_s, self._config.fitting)
         return max(0.0, lead_s - (line.slot.start_s - room_end_s))
 
+    async def _synthesise(self, plan: Plan, chosen: Fit, utterance: Utterance) -> Clip:
+        request = SynthesiseRequest(plan=plan, duration_s=chosen.spoken_s if plan.exact else plan.natural_s)
+        clip: Clip = await self._pool.submit(request, order=self._due_s(utterance))
+        if not plan.exact:
+            self._pace.observe(pace_key(plan), plan.natural_s, clip.duration_s)
+        return clip
+
     def _due_s(self, utterance: Utterance) -> float:
         return self._progress.due_s(utterance.segment.start_s)
 
@@ -212,8 +211,7 @@ class Speaker:
 
     def _fit_as_spoken(self, clip: Clip, utterance: Utterance, free_from_s: float) -> Fit:
         """The fit of a line whose length is known only now; past the highest rate its end is cut off."""
-        length = PlannedLength(natural_s=clip.duration_s, shortest_s=clip.duration_s, exact=False)
-        found = self._fit(length, utterance, free_from_s)
+        found = self._fit(_as_spoken(clip), utterance, free_from_s)
         if found.rung is not Rung.CUT:
             return found
         max_rate = self._config.fitting.max_rate
@@ -250,6 +248,10 @@ class Speaker:
         request = PlanRequest(text=text, language=utterance.target, voice=whole.voice, reference=utterance.reference)
         plan: Plan = await self._pool.submit(request, order=self._due_s(utterance))
         return plan
+
+
+def _as_spoken(clip: Clip) -> PlannedLength:
+    return PlannedLength(natural_s=clip.duration_s, shortest_s=clip.duration_s, exact=False)
 
 
 def _end_s(utterance: Utterance, chosen: Fit) -> float:
