@@ -21,6 +21,9 @@ class RankConfig(BaseModel):
 
     cosine_tolerance: float = Field(default=0.05, ge=0, le=2)
     """A candidate this much further from the source than the nearest one still means the same."""
+    nearest_rate: float = Field(default=1.1, ge=1, le=2)
+    """The nearest in meaning is said if it fits at this rate. Taking others only for lines that would be faster still
+    costs no line its time, and on average no meaning: docs/benchmarks.md."""
     late_weight: float = Field(default=8.0, ge=0)
     """Of the squared logarithm by which a line is longer than its slot."""
     early_weight: float = Field(default=2.0, ge=0)
@@ -33,7 +36,7 @@ class Standing(StrEnum):
 
     CHOSEN = "chosen"
     LESS_NEAR = "less_near"
-    """Means the same, but the one nearest in meaning fits as well."""
+    """Means the same, but the one nearest in meaning fits well enough."""
     WORSE_FIT = "worse_fit"
     """Means the same, but another fits the time better."""
     FAR = "far"

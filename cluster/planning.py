@@ -141,8 +141,9 @@ class Planner:
         known = [[length for length in own if length is not None] for own in lengths]
         config = self._config.fitting
         rooms_s = [room_s(line.slot, line.room_end_s, config) for line in lines]
-        if ranking.nearest is not None and rate_needed(known[ranking.nearest], rooms_s, config) <= 1.0:
-            return ranking.nearest
+        nearest, most = ranking.nearest, self._config.candidates.nearest_rate
+        if nearest is not None and rate_needed(known[nearest], rooms_s, config) <= most:
+            return nearest
         return ranking.order[choose([known[index] for index in ranking.order], rooms_s, config)]
 
     async def _cosines(self, lines: Sequence[Utterance]) -> list[float | None]:

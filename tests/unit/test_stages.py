@@ -474,6 +474,14 @@ async def test_the_nearest_in_meaning_is_said_if_it_fits(config: Config) -> None
     assert [score.standing for score in spoken.scores] == [Standing.LESS_NEAR, Standing.CHOSEN]
 
 
+async def test_the_nearest_in_meaning_is_rather_hurried_a_little(config: Config) -> None:
+    meaning = FakeMeaning({"um dois três": 0.89, "um dois três quatro": 0.9})
+    spoken = await speak(config, utterance("um dois três", "um dois três quatro", room_s=1.6), meaning=meaning)
+    assert spoken.text == "um dois três quatro"
+    assert spoken.fit is not None
+    assert 1.0 < spoken.fit.rate <= config.candidates.nearest_rate
+
+
 async def test_lines_of_a_unit_take_their_shares_from_one_candidate(config: Config) -> None:
     """Each line alone would take another one's share, and a word between them would be said twice."""
     first = utterance("um dois três quatro cinco", "um dois três", room_s=1.5)
