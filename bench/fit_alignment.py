@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def example(gold: GoldUnit, evidence: Evidence) -> Example:
     spans = [np.stack([steps[span] for steps in by_weight]) for span in range(len(task.segments))]
     edges, starts = word_edges(gold.target_words), [first for first, _ in token_spans(gold.target)]
     return Example(
-        importance=IMPORTANCE[gold.set_name.split("/")[0]] * (1.0 if gold.set_name.endswith("N") else 0.5),
+        importance=IMPORTANCE[gold.set_name.split("/")[0]] / 2,
         positions=positions,
         accepted=[np.searchsorted(starts, [edges[word] for word in accepted]) for accepted in gold.accepted],
         steps=[np.where(np.isinf(span), 0.0, span) for span in spans],
@@ -95,7 +96,13 @@ def main() -> None:
         for unit in read_gold(parser.parse_args().gold)
         if unit.split == "dev" and unit.set_name.split("/")[0] in IMPORTANCE
     ]
-    examples = [example(unit, found) for unit, found in zip(units, asyncio.run(gather(units)), strict=True)]
+    evidence = asyncio.run(gather(units))
+    # Both as where segments are translated on their own, and as where they are not.
+    examples = [example(unit, found) for unit, found in zip(units, evidence, strict=True)]
+    examples += [
+        example(unit, dataclasses.replace(found, translations=None))
+        for unit, found in zip(units, evidence, strict=True)
+    ]
     before = np.log([getattr(AlignConfig(), name) for name in NAMES])
 
     def loss(logarithms: Floats) -> float:
