@@ -1,0 +1,251 @@
+"""How early a dub can be heard over HTTP, and whether the service holds under load.
+
+    python bench/bench_serve.py [--live-minutes 3] [--load-s 120] [--mode local] [--json]
+
+A real `raydub serve` in a process of its own, with the offline models and an empty store.
+
+live: one talk of the given length. Seconds from its upload to the first line's event and to the first HLS
+    segment, as shares of the time until it is done. Bound: 25 % each.
+load: 12 dubs at once, and 25 translations and 25 embeddings a second beside them for the given time. Answers
+    by status, p50 and p95 of their seconds, requests per batch, growth of the service's memory over the second
+    half. Bounds: no failure but 429; memory within 150 MB.
+overhead: the median seconds of one translation over HTTP, one after another, against the same pool called
+    directly in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import httpx_sse
+import psutil
+
+from cluster.config import load_config
+from cluster.demo import make_talk
+from cluster.pools import Pools
+from serve.inference import Inference
+
+MAX_SHARE = 0.25
+MAX_GROWTH_BYTES = 150 * 1024 * 1024
+NUM_DUBS = 12
+DUB_S = 20.0
+REQUESTS_PER_S = 50
+NUM_OVERHEAD = 200
+SENTENCE = "The harbour master counted the ships that came home before the storm"
+
+
+@contextlib.contextmanager
+def service(folder: Path, mode: str) -> Iterator[tuple[str, psutil.Process]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = [f"ray.mode={mode}", f"serve.data_dir={folder}/data", f"store.url=file://{folder}/store"]
+    settings += ["serve.auth.limits.requests_per_min=100000", "pipeline.max_videos=4"]
+    command = [sys.executable, "-m", "serve.cli", "serve", "--port", str(port), "--log-level", "warning"]
+    process = subprocess.Popen([*command, *(part for each in settings for part in ("--set", each))])
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            assert process.poll() is None, "the service ended"
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{url}/readyz").status_code == 200:
+                    break
+            time.sleep(0.5)
+        yield url, psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def memory_bytes(process: psutil.Process) -> int:
+    """Of the service and all it started, shared pages counted once (PSS)."""
+    found = 0
+    for each in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            found += each.memory_full_info().pss
+    return found
+
+
+async def create(client: httpx.AsyncClient, talk: Path) -> str:
+    answer = await client.post(
+        "/v1/dubs", data={"to": "pt", "source": "en"}, files={"file": (talk.name, talk.read_bytes())}
+    )
+    answer.raise_for_status()
+    return str(answer.json()["id"])
+
+
+async def ended(client: httpx.AsyncClient, dub_id: str) -> str:
+    while True:
+        state = (await client.get(f"/v1/dubs/{dub_id}")).raise_for_status().json()["state"]
+        if state not in ("queued", "running"):
+            return str(state)
+        await asyncio.sleep(0.5)
+
+
+# --- live
+
+
+async def live(url: str, talk: Path) -> dict[str, Any]:
+    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
+        start_s = time.monotonic()
+        dub_id = await create(client, talk)
+        line, segment = asyncio.create_task(first_line(client, dub_id)), asyncio.create_task(first_hls(client, dub_id))
+        state = await ended(client, dub_id)
+        wall_s = time.monotonic() - start_s
+        line_s, segment_s = await line - start_s, await segment - start_s
+    return {
+        "state": state,
+        "wall_s": wall_s,
+        "first_line_s": line_s,
+        "first_line_share": line_s / wall_s,
+        "first_hls_s": segment_s,
+        "first_hls_share": segment_s / wall_s,
+    }
+
+
+async def first_line(client: httpx.AsyncClient, dub_id: str) -> float:
+    async with httpx_sse.aconnect_sse(client, "GET", f"/v1/dubs/{dub_id}/events") as source:
+        async for event in source.aiter_sse():
+            if event.event == "utterance":
+                return time.monotonic()
+    raise AssertionError("no line was ever told")
+
+
+async def first_hls(client: httpx.AsyncClient, dub_id: str) -> float:
+    while True:
+        answer = await client.get(f"/v1/dubs/{dub_id}/hls/pt/index.m3u8")
+        if answer.status_code == 200 and ".m4s" in answer.text:
+            (await client.get(f"/v1/dubs/{dub_id}/hls/pt/segment00000.m4s")).raise_for_status()
+            return time.monotonic()
+        await asyncio.sleep(0.25)
+
+
+# --- load
+
+
+async def load(url: str, talks: list[Path], load_s: float, process: psutil.Process) -> dict[str, Any]:
+    limits = httpx.Limits(max_connections=400, max_keepalive_connections=100)
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
+        dubs = await asyncio.gather(*(create(client, talk) for talk in talks))
+        answers: list[tuple[int, float]] = []
+        memories = []
+        start_s = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            async for number in ticks(start_s, load_s):
+                group.create_task(one_request(client, number, answers))
+                if number % (REQUESTS_PER_S * 5) == 0:
+                    memories.append(await asyncio.to_thread(memory_bytes, process))
+        states = await asyncio.gather(*(ended(client, dub_id) for dub_id in dubs))
+        pools = (await client.get("/v1/pools")).json()
+    seconds = sorted(taken_s for status, taken_s in answers if status == 200)
+    half = memories[len(memories) // 2 :]
+    return {
+        "dubs": dict(Counter(states)),
+        "answers": {str(status): number for status, number in Counter(status for status, _ in answers).items()},
+        "p50_s": statistics.median(seconds),
+        "p95_s": seconds[int(0.95 * len(seconds))],
+        "items_per_batch": {pool["name"]: pool["num_items"] / max(1, pool["num_batches"]) for pool in pools},
+        "memory_bytes": memories[-1],
+        "memory_growth_bytes": max(half) - half[0],
+    }
+
+
+async def ticks(start_s: float, load_s: float) -> AsyncIterator[int]:
+    for number in range(round(load_s * REQUESTS_PER_S)):
+        await asyncio.sleep(max(0.0, start_s + number / REQUESTS_PER_S - time.monotonic()))
+        yield number
+
+
+async def one_request(client: httpx.AsyncClient, number: int, answers: list[tuple[int, float]]) -> None:
+    start_s = time.monotonic()
+    text = f"{SENTENCE}, {number} of them."  # each another one: what is stored would answer for the model
+    try:
+        if number % 2:
+            answer = await client.post("/translate", json={"q": text, "source": "en", "target": "pt"})
+        else:
+            answer = await client.post("/embed", json={"inputs": text})
+        status = answer.status_code
+    except httpx.TransportError:
+        status = 0
+    answers.append((status, time.monotonic() - start_s))
+
+
+# --- overhead
+
+
+async def over_http(url: str) -> float:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        taken = []
+        for number in range(NUM_OVERHEAD):
+            start_s = time.monotonic()
+            body = {"q": f"{SENTENCE}: {number}.", "source": "en", "target": "pt"}
+            (await client.post("/translate", json=body)).raise_for_status()
+            taken.append(time.monotonic() - start_s)
+    return statistics.median(taken)
+
+
+async def directly(folder: Path) -> float:
+    config = load_config("offline", ["ray.mode=inline", f"store.url=file://{folder}/direct"])
+    async with Pools(config) as pools:
+        inference = Inference(config, pools)
+        taken = []
+        for number in range(NUM_OVERHEAD):
+            start_s = time.monotonic()
+            await inference.translate([f"{SENTENCE}: {number}."], source="en", target="pt")
+            taken.append(time.monotonic() - start_s)
+    return statistics.median(taken)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--live-minutes", type=float, default=3.0)
+    parser.add_argument("--load-s", type=float, default=120.0)
+    parser.add_argument("--mode", default="local", choices=["local", "inline"])
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    result: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_talk(folder / "talk.mp4", options.live_minutes * 60)
+        talks = [folder / f"talk{number}.mp4" for number in range(NUM_DUBS)]
+        for number, talk in enumerate(talks):
+            make_talk(talk, DUB_S + number)
+        with service(folder, options.mode) as (url, process):
+            result["live"] = asyncio.run(live(url, folder / "talk.mp4"))
+            print(result["live"], flush=True)
+            http_s = asyncio.run(over_http(url))
+            result["load"] = asyncio.run(load(url, talks, options.load_s, process))
+            print(result["load"], flush=True)
+        direct_s = asyncio.run(directly(folder))
+        result["overhead"] = {"http_s": http_s, "direct_s": direct_s, "overhead_s": http_s - direct_s}
+        print(result["overhead"], flush=True)
+    first, held = result["live"], result["load"]
+    result["shows"] = (
+        first["state"] == "done"
+        and max(first["first_line_share"], first["first_hls_share"]) <= MAX_SHARE
+        and set(held["answers"]) <= {"200", "429"}
+        and set(held["dubs"]) == {"done"}
+        and held["memory_growth_bytes"] <= MAX_GROWTH_BYTES
+    )
+    if options.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
