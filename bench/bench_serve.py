@@ -81,10 +81,8 @@ def memory_bytes(process: psutil.Process) -> int:
     return found
 
 
-async def create(client: httpx.AsyncClient, talk: Path) -> str:
-    answer = await client.post(
-        "/v1/dubs", data={"to": "pt", "source": "en"}, files={"file": (talk.name, talk.read_bytes())}
-    )
+async def create(client: httpx.AsyncClient, name: str, talk: bytes) -> str:
+    answer = await client.post("/v1/dubs", data={"to": "pt", "source": "en"}, files={"file": (name, talk)})
     answer.raise_for_status()
     return str(answer.json()["id"])
 
@@ -100,10 +98,10 @@ async def ended(client: httpx.AsyncClient, dub_id: str) -> str:
 # --- live
 
 
-async def live(url: str, talk: Path) -> dict[str, Any]:
+async def live(url: str, talk: bytes) -> dict[str, Any]:
     async with httpx.AsyncClient(base_url=url, timeout=120) as client:
         start_s = time.monotonic()
-        dub_id = await create(client, talk)
+        dub_id = await create(client, "talk.mp4", talk)
         line, segment = asyncio.create_task(first_line(client, dub_id)), asyncio.create_task(first_hls(client, dub_id))
         state = await ended(client, dub_id)
         wall_s = time.monotonic() - start_s
@@ -138,10 +136,10 @@ async def first_hls(client: httpx.AsyncClient, dub_id: str) -> float:
 # --- load
 
 
-async def load(url: str, talks: list[Path], load_s: float, process: psutil.Process) -> dict[str, Any]:
+async def load(url: str, talks: list[bytes], load_s: float, process: psutil.Process) -> dict[str, Any]:
     limits = httpx.Limits(max_connections=400, max_keepalive_connections=100)
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
-        dubs = await asyncio.gather(*(create(client, talk) for talk in talks))
+        dubs = await asyncio.gather(*(create(client, "talk.mp4", talk) for talk in talks))
         answers: list[tuple[int, float]] = []
         memories = []
         start_s = time.monotonic()
@@ -223,11 +221,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_talk(folder / "talk.mp4", options.live_minutes * 60)
-        talks = [folder / f"talk{number}.mp4" for number in range(NUM_DUBS)]
-        for number, talk in enumerate(talks):
-            make_talk(talk, DUB_S + number)
+        talks = []
+        for number in range(NUM_DUBS):
+            make_talk(folder / "short.mp4", DUB_S + number)
+            talks.append((folder / "short.mp4").read_bytes())
         with service(folder, options.mode) as (url, process):
-            result["live"] = asyncio.run(live(url, folder / "talk.mp4"))
+            result["live"] = asyncio.run(live(url, (folder / "talk.mp4").read_bytes()))
             print(result["live"], flush=True)
             http_s = asyncio.run(over_http(url))
             result["load"] = asyncio.run(load(url, talks, options.load_s, process))
