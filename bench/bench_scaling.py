@@ -152,11 +152,12 @@ def ray_cost_ms(num_segments: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the work")
+    parser.add_argument("--rounds", type=int, default=40, help="calls of each replica where efficiency is measured")
     parser.add_argument("--ray", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     share = 10 if options.quick else 1
-    rounds = 10 if options.quick else 40
+    rounds = options.rounds // 4 if options.quick else options.rounds
 
     efficiencies = {}
     for num_replicas in (1, 2, 4, 8, 16, 32, 64):

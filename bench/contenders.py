@@ -23,6 +23,10 @@ from typing import Any
 
 import psutil
 
+# Both are read when Ray is imported.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 from cluster.caching import PoolLike
 from cluster.config import PoolConfig, StageConfig, load_config
 from cluster.pools import Pools
