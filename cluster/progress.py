@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ class Progress:
     job: str
     priority: int = 0
     """Of its work in the pools: the higher, the sooner."""
+    number: int = field(default_factory=itertools.count().__next__)
+    """Tells jobs of one name apart, in this process."""
     on_change: Callable[[Progress], None] = lambda _: None
     duration_s: float = 0.0
     """Of the media; 0 until it is known."""
@@ -45,7 +48,8 @@ class Progress:
 
     @property
     def asker(self) -> Asker:
-        return Asker(job=self.job, priority=self.priority)
+        # Inputs of one name, from many folders, are many jobs.
+        return Asker(job=f"{self.job}#{self.number}", priority=self.priority)
 
     def begin(self, duration_s: float) -> None:
         self.duration_s = duration_s

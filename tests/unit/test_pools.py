@@ -49,6 +49,7 @@ async def test_a_job_tells_the_pool_who_asks() -> None:
         async def submit(self, request: object, *, order: float = 0.0, job: str = "", priority: int = 0) -> None:
             asked.append((job, priority, order))
 
-    progress = Progress(job="talk.mp4", priority=-1)
-    await JobPool(Asked(), progress.asker).submit("request", order=3.0)  # type: ignore[arg-type]  # no stats
-    assert asked == [("talk.mp4", -1, 3.0)]
+    one, other = (Progress(job="talk.mp4", priority=-1) for _ in range(2))
+    await JobPool(Asked(), one.asker).submit("request", order=3.0)  # type: ignore[arg-type]  # no stats
+    assert asked == [(f"talk.mp4#{one.number}", -1, 3.0)]
+    assert one.asker != other.asker
