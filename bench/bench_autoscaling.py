@@ -137,9 +137,9 @@ def plot(first: Sequence[Trace], second: Sequence[Trace], path: Path) -> None:
         for index, trace in enumerate(traces):
             axis.step(trace.at_s, trace.serving, where="post", color=f"C{index}", label=f"{trace.name}: replicas")
             queue.plot(trace.at_s, trace.waiting, ":", color=f"C{index}", alpha=0.6, label=f"{trace.name}: waiting")
-        axis.set(title=title, xlabel="s", ylabel="replicas serving", ylim=(0, BUDGET))
+        axis.set(title=title, xlabel="s", ylabel="replicas serving", ylim=(0, BUDGET + 1.5))
         queue.set(ylabel="requests waiting (dotted)")
-        axis.legend(loc="upper right")
+        axis.legend(loc="upper center", ncols=2)
     figure.savefig(path, metadata={"Date": None})
 
 
