@@ -35,10 +35,20 @@ class Resources:
     def __mul__(self, number: int) -> Resources:
         return Resources(cpus=self.cpus * number, gpus=self.gpus * number)
 
+    def above(self, budget: Resources) -> Resources:
+        """What is too much."""
+        cpus, gpus = self.cpus - budget.cpus, self.gpus - budget.gpus
+        return Resources(cpus=cpus if cpus > EPSILON else 0.0, gpus=gpus if gpus > EPSILON else 0.0)
+
     def fits(self, budget: Resources) -> bool:
-        return self.cpus <= budget.cpus + EPSILON and self.gpus <= budget.gpus + EPSILON
+        return self.above(budget) == NOTHING
+
+    def shares(self, other: Resources) -> bool:
+        """Whether both hold some of the same."""
+        return (self.cpus > 0 and other.cpus > 0) or (self.gpus > 0 and other.gpus > 0)
 
 
+NOTHING = Resources()
 UNLIMITED = Resources(cpus=math.inf, gpus=math.inf)
 
 
@@ -176,8 +186,8 @@ class _Plan:
     def make_room(self, pool: PoolSnapshot) -> bool:
         """Whether one more will fit, once all that is spared has gone; others are spared for it if need be."""
         spared: dict[str, int] = {}
-        while not self._fits(pool, spared):
-            donor = self._donor(pool, spared)
+        while (lacking := self._lacking(pool, spared)) != NOTHING:
+            donor = self._donor(pool, spared, lacking)
             if donor is None:
                 return False
             spared[donor.name] = spared.get(donor.name, 0) + 1
@@ -197,21 +207,22 @@ class _Plan:
                 granted[pool.name] += 1
         return granted
 
-    def _fits(self, pool: PoolSnapshot, spared: Mapping[str, int]) -> bool:
+    def _lacking(self, pool: PoolSnapshot, spared: Mapping[str, int]) -> Resources:
+        """What one more of this pool would take above the budget."""
         planned = pool.needs
         for other in self._pools:
             planned += other.needs * (self.targets[other.name] - spared.get(other.name, 0))
-        return planned.fits(self._budget)
+        return planned.above(self._budget)
 
-    def _donor(self, pool: PoolSnapshot, spared: Mapping[str, int]) -> PoolSnapshot | None:
+    def _donor(self, pool: PoolSnapshot, spared: Mapping[str, int], lacking: Resources) -> PoolSnapshot | None:
         """Who can best spare one for it, if anybody can."""
-        candidates = [other for other in self._pools if other is not pool and self._would_give(other, pool, spared)]
+        having = [other for other in self._pools if other is not pool and other.needs.shares(lacking)]
+        candidates = [other for other in having if self._would_give(other, pool, spared)]
         return min(candidates, key=lambda other: other.drain_s(self._left(other, spared)), default=None)
 
     def _would_give(self, giver: PoolSnapshot, taker: PoolSnapshot, spared: Mapping[str, int]) -> bool:
         left = self._left(giver, spared)
-        helps = (giver.needs.gpus > 0 and taker.needs.gpus > 0) or (giver.needs.cpus > 0 and taker.needs.cpus > 0)
-        if left < giver.min_replicas or not helps:
+        if left < giver.min_replicas:
             return False
         number = self.targets[taker.name]
         if number < taker.min_replicas or max(giver.wanted, giver.num_busy) <= left:  # a due, or an idle one

@@ -131,6 +131,14 @@ def test_gpus_are_not_taken_from_those_who_have_none() -> None:
     assert decide(cpu_only, pool("b", work_s=30.0, target=2), gpus=2) == {"a": 5, "b": 2}
 
 
+def test_only_what_is_scarce_is_asked_for() -> None:
+    """The idle CPU pool could spare one most easily, and it would not help."""
+    cpu_only = pool("cpu", target=3, needs=CPU)
+    trends = {"b": LONG_SHORT}
+    after = decide(cpu_only, pool("a", target=2), pool("b", work_s=30.0, target=2), gpus=4, trends=trends)
+    assert after == {"cpu": 3, "a": 1, "b": 2}
+
+
 def test_shares_of_a_gpu_add_up() -> None:
     share = Resources(cpus=1.0, gpus=0.1)
     assert decide(pool(work_s=100.0, high=50, needs=share), gpus=1) == {"a": 10}
