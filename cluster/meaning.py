@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from actors.engine import make_engine
-from actors.errors import ItemError, ReplicaLostError
+from actors.errors import DubbingError
 from actors.types import Embedding, EmbedRequest
 from cluster.config import Config
 from cluster.pools import JobPool
+
+log = logging.getLogger(__name__)
 
 COSINE_DIGITS = 3
 """An embedding differs by rounding with its batch; what is decided by a cosine must not."""
@@ -38,7 +41,8 @@ class Meaning:
     async def _vector(self, text: str, order: float) -> npt.NDArray[np.float32] | None:
         try:
             embedding: Embedding = await self._pool.submit(EmbedRequest(text=text), order=order)
-        except (ItemError, ReplicaLostError):
+        except DubbingError as error:  # without it, candidates keep the translator's order
+            log.warning("meaning not compared pool=%s error=%s", self._pool.name, error.message)
             return None
         return embedding.vector
 

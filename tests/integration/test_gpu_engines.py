@@ -144,5 +144,6 @@ async def test_the_clusters_configuration_in_every_profile(
     for line in manifest.dubs[0].utterances:
         assert line.text
         assert line.voice == "joe"
-    names = {pool.name.partition("-")[0] for pool in manifest.timings.pools}
+    # An embedding that is not at hand costs no line.
+    names = {pool.name.partition("-")[0] for pool in manifest.timings.pools if not pool.name.startswith("embedding")}
     assert len(names) == 3

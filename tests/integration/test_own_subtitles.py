@@ -79,7 +79,7 @@ async def test_both_languages_brought(talk: Path, tmp_path: Path, form: str) -> 
 
 async def test_the_source_brought_is_translated_and_aligned_to_its_cues(talk: Path, tmp_path: Path) -> None:
     manifest = await dub(talk, tmp_path / "out", source=write_cues(tmp_path / "en.srt", SOURCE_CUES))
-    assert pools(manifest) == {"translation", "speech"}
+    assert pools(manifest) == {"translation", "embedding", "speech"}
     lines = manifest.dubs[0].utterances
     assert [(line.start_s, line.source_text) for line in lines] == [(start_s, text) for start_s, _, text in SOURCE_CUES]
     assert len({line.unit_id for line in lines}) == 2

@@ -31,6 +31,7 @@ from actors.types import (
 from cluster.candidates import Standing
 from cluster.checking import GAP_S, MAX_WINDOW_S, Checker, Retry, joined, shared_out
 from cluster.config import Config, load_config
+from cluster.meaning import Meaning
 from cluster.pace import Pace
 from cluster.planning import Planner
 from cluster.progress import Progress
@@ -219,3 +220,8 @@ def test_a_word_inside_a_clip_is_that_clips(durations_s: list[float], share: flo
     texts = shared_out(words, [clip.duration_s for clip in clips])
     assert texts == [f" {index}" for index in range(len(clips))]
     assert len(joined(clips)) == pytest.approx((starts_s[-1] + clips[-1].duration_s + GAP_S) * ASR_HZ, abs=len(clips))
+
+
+async def test_without_an_embedding_candidates_keep_their_order(config: Config) -> None:
+    pool = FakePool(lambda request: EngineLoadError("no such model"))
+    assert await Meaning(config, pool).cosines("source", ["um", "dois"], 0.0) == [None, None]  # type: ignore[arg-type]
