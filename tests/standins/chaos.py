@@ -104,7 +104,7 @@ class _Run:
             self._note(spoken)
             return spoken.value, True
 
-        async with closing(ordered_map(segments(), dub, max_pending=16)) as spoken:
+        async with closing(ordered_map(segments(), dub, max_pending=32)) as spoken:
             return [each async for each in spoken]
 
     def _line(self, segment: int) -> Item:
