@@ -87,7 +87,7 @@ def test_every_line_is_scored_by_both_arms_and_the_result_is_told(compared: Run)
     assert [arm.label for arm in found.arms] == ["hybrid", "length"]
     assert [setting.key for setting in found.settings] == ["alignment.strategy"]
     assert {Metric.BACK_CHRF, Metric.COSINE, Metric.WER} <= {metric.metric for metric in found.metrics}
-    assert found.metrics[0].num_pairs == len(found.lines)
+    assert found.metrics[0].num_pairs + found.metrics[0].num_unscored == len(found.lines)
     printed = compared.printed["comparison"]
     assert isinstance(printed, dict)
     assert printed["verdict"] == found.verdict
