@@ -107,7 +107,7 @@ def test_equal_dubs_have_no_winner_and_no_unit_to_show(choices: tuple[ArmChoice,
     assert histogram(found) == ()
 
 
-def test_all_lines_of_a_unit_that_differs_are_marked_and_gain_alone_is_no_difference() -> None:
+def test_all_lines_of_a_unit_that_differs_are_marked_and_only_what_is_heard_makes_it_differ() -> None:
     manifest = by_both_arms(0, shift=5)
     dub_a, dub_b = manifest.dubs
     joined = {"unit_id": manifest.units[0].id}
@@ -119,7 +119,9 @@ def test_all_lines_of_a_unit_that_differs_are_marked_and_gain_alone_is_no_differ
     lines_a[0] = lines_a[0].model_copy(update={"text": "Outra coisa."})
     lines_a[1] = lines_b[1]
     for at in range(2, len(lines_a)):
-        lines_a[at] = lines_b[at].model_copy(update={"gain_db": -9.0})
+        lines_a[at] = lines_b[at].model_copy(
+            update={"gain_db": -9.0, "alignment": "hybrid", "break_confidences": (0.9,)}
+        )
     dubs = (
         dub_a.model_copy(update={"utterances": tuple(lines_a)}),
         dub_b.model_copy(update={"utterances": tuple(lines_b)}),
