@@ -20,7 +20,7 @@ from rich.console import Console
 
 from actors import languages
 from actors.errors import ConfigError, DubbingError
-from cluster import cli_ab, cli_models, cli_store, logs, places
+from cluster import cli_ab, cli_jobs, cli_models, cli_store, logs, places
 from cluster.cli_options import (
     EXIT_INPUT,
     EXIT_INTERRUPTED,
@@ -50,6 +50,8 @@ app.add_typer(cli_models.app, name="models")
 app.add_typer(cli_store.app, name="store")
 app.command("doctor")(cli_models.doctor)
 app.command("ab")(cli_ab.ab)
+app.command("submit")(cli_jobs.submit)
+app.add_typer(cli_jobs.jobs_app, name="jobs")
 
 SomeInputs = Annotated[
     list[str] | None,

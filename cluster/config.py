@@ -188,6 +188,14 @@ class OutputConfig(Section):
     """A media file per target language, talk.pt.mp4, instead of one with all of them."""
 
 
+class PriceConfig(Section):
+    """What engines' time costs, for the summary of a batch."""
+
+    gpu_hour: float = Field(default=0.0, ge=0)
+    cpu_hour: float = Field(default=0.0, ge=0)
+    currency: str = "USD"
+
+
 class Config(Section):
     profile: str | None = None
     """What is traded for what: a name in ``profile_names()``. None takes the defaults."""
@@ -210,6 +218,7 @@ class Config(Section):
     drivers: DriversConfig = DriversConfig()
     output: OutputConfig = OutputConfig()
     store: StoreConfig = StoreConfig()
+    price: PriceConfig = PriceConfig()
     fetch: FetchConfig = FetchConfig()
     serve: Mapping[str, Any] = Field(default={}, exclude=True)
     """The service's own settings, which it checks (serve/settings.py). In no output: they may name a database."""

@@ -184,7 +184,13 @@ class _Coordinator:
         self._jobs = jobs
         self._config = config
         self._settings = config.drivers
-        self._sharding = Sharding(durations_s, num_drivers, config.pipeline.max_videos, self._settings.max_losses)
+        self._sharding = Sharding(
+            durations_s,
+            num_drivers,
+            config.pipeline.max_videos,
+            self._settings.max_losses,
+            priorities=[job.priority for job in jobs],
+        )
         self._on_outcome = on_outcome
         self._changed = asyncio.Event()
 

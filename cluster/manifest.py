@@ -266,6 +266,8 @@ class Timings(Record):
     """Media seconds dubbed per second of wall time."""
     driver_peak_bytes: int
     """Resident memory of the driver's process at its largest, since it started."""
+    driver: str = ""
+    """Which process ``pools`` are of: its host and number."""
     pools: tuple[PoolRecord, ...]
 
 

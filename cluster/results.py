@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import resource
 import shutil
 import sys
@@ -194,6 +196,7 @@ def _timings(info: MediaInfo, progress: Progress, pools: Sequence[PoolStats]) ->
         first_utterance_s=None if progress.first_utterance_s is None else round(progress.first_utterance_s, 3),
         realtime_factor=round(info.duration_s / progress.elapsed_s, 3),
         driver_peak_bytes=_peak_bytes(),
+        driver=f"{platform.node()}:{os.getpid()}",
         pools=tuple(
             PoolRecord(
                 name=pool.name,

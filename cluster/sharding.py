@@ -1,7 +1,7 @@
 """Which driver dubs which video next: pure decisions, no clock, no Ray. `drivers.py` applies them.
 
 No driver is given its share beforehand: each takes the next video when it has room for one, the
-longest first, so that what is left at the end is short and all drivers end together.
+longest of the highest priority first, so that what is left at the end is short and all drivers end together.
 """
 
 from __future__ import annotations
@@ -17,22 +17,34 @@ from cluster.scheduling import AfterLoss, after_loss
 class _Video:
     index: int
     duration_s: float
+    priority: int
     num_losses: int = 0
     alone: bool = False
 
     @property
-    def rank(self) -> tuple[bool, float, int]:
+    def rank(self) -> tuple[bool, int, float, int]:
         """Those under suspicion last: they need a driver that has nothing else."""
-        return self.alone, -self.duration_s, self.index
+        return self.alone, -self.priority, -self.duration_s, self.index
 
 
 class Sharding:
     """Videos are named by their index in ``durations_s``, drivers by 0 to ``num_drivers - 1``."""
 
-    def __init__(self, durations_s: Sequence[float], num_drivers: int, max_videos: int, max_losses: int) -> None:
+    def __init__(
+        self,
+        durations_s: Sequence[float],
+        num_drivers: int,
+        max_videos: int,
+        max_losses: int,
+        priorities: Sequence[int] | None = None,
+    ) -> None:
         self._max_videos = max_videos
         self._max_losses = max_losses
-        videos = (_Video(index=index, duration_s=duration_s) for index, duration_s in enumerate(durations_s))
+        ranks = [0] * len(durations_s) if priorities is None else priorities
+        videos = (
+            _Video(index=index, duration_s=duration_s, priority=priority)
+            for index, (duration_s, priority) in enumerate(zip(durations_s, ranks, strict=True))
+        )
         self._waiting = sorted(videos, key=lambda video: video.rank)
         self._running: dict[int, list[_Video]] = {driver: [] for driver in range(num_drivers)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,12 +26,12 @@ class Node:
 
 
 @contextmanager
-def cluster(num_workers: int, **worker: Any) -> Iterator[tuple[Cluster, list[Node]]]:
+def cluster(num_workers: int, *, dashboard: bool = False, **worker: Any) -> Iterator[tuple[Cluster, list[Node]]]:
     """A head and so many more nodes, each with room for all replicas; this process is connected to it."""
     head = {
         "num_cpus": 16,
         "object_store_memory": STORE_BYTES,
-        "include_dashboard": False,
+        "include_dashboard": dashboard,
         "_system_config": {
             # A node that is gone must be found out in the time of a test, and metrics be there.
             "health_check_period_ms": 500,
@@ -38,13 +39,26 @@ def cluster(num_workers: int, **worker: Any) -> Iterator[tuple[Cluster, list[Nod
             "metrics_report_interval_ms": 500,
         },
     }
+    if dashboard:
+        # Its ports are fixed otherwise, and an agent that finds its own taken lives on without taking jobs.
+        head |= {"dashboard_port": _free_port(), "dashboard_agent_listen_port": _free_port()}
     made = Cluster(initialize_head=True, head_node_args=head)
     try:
         settings = {"num_cpus": 16, "object_store_memory": STORE_BYTES} | worker
-        workers = [Node(made, made.add_node(**settings)) for _ in range(num_workers)]
+        workers = []
+        for _ in range(num_workers):
+            if dashboard:
+                settings["dashboard_agent_listen_port"] = _free_port()
+            workers.append(Node(made, made.add_node(**settings)))
         made.wait_for_nodes()
         ray.init(address=made.address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         yield made, workers
     finally:
         ray.shutdown()
         made.shutdown()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -107,3 +107,8 @@ def test_what_travels_to_drivers_and_back_survives_pickling() -> None:
     job = Job(source=Path("a.mp4"), targets=("pt",), source_language=None, audio_track=None, out=Path("out"))
     outcome = Outcome(job=job, manifest=None, error="why")
     assert pickle.loads(pickle.dumps((config, job, outcome))) == (config, job, outcome)
+
+
+def test_a_higher_priority_is_taken_before_longer_videos() -> None:
+    sharding = Sharding([10.0, 60.0, 5.0], 1, 3, 3, priorities=[0, 0, 1])
+    assert [sharding.take(0) for _ in range(3)] == [2, 1, 0]
