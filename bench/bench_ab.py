@@ -1,6 +1,6 @@
 """Does `raydub ab` find the better arm, and none where there is none?
 
-    python bench/bench_ab.py [--talks 12] [--sentences 7] [--input FILE ...] [--a hybrid] [--b length] [--json]
+    python bench/bench_ab.py [--talks 12] [--sentences 7] [--texts GOLD.jsonl | --input FILE ...] [--a hybrid] [--b length] [--json]
 
 Makes talks in which people pause inside their sentences (bench/hesitant_talk.py), unless inputs are given, and has
 the command line compare two arms on them, then one arm with itself. Twenty seeds each:
@@ -49,10 +49,10 @@ class Row:
     favours: str | None
 
 
-def make_talks(folder: Path, num_talks: int, num_sentences: int) -> list[Path]:
+def make_talks(folder: Path, num_talks: int, num_sentences: int, texts: Path | None) -> list[Path]:
     paths = []
     with Voices() as voices:
-        for index, (speaker, sentences) in enumerate(talks(num_talks, num_sentences)):
+        for index, (speaker, sentences) in enumerate(talks(num_talks, num_sentences, texts)):
             paths.append(folder / f"talk{index:02d}.m4a")
             make_hesitant_talk(paths[-1], speaker, sentences, voices, seed=index)
     return paths
@@ -112,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--talks", type=int, default=12)
     parser.add_argument("--sentences", type=int, default=7)
+    parser.add_argument("--texts", type=Path, help="what is said, as in the alignment gold: src and src_breaks")
     parser.add_argument("--input", type=Path, action="append")
     parser.add_argument("--a", default="hybrid")
     parser.add_argument("--b", default="length")
@@ -122,7 +123,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.out or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        inputs = options.input or make_talks(folder, options.talks, options.sentences)
+        inputs = options.input or make_talks(folder, options.talks, options.sentences, options.texts)
         settings = [f"store.url={Path(scratch) / 'store'}", *options.set]
         real = run_ab(inputs, options.a, options.b, folder / "real", settings)
         equal = run_ab(inputs, options.a, options.a, folder / "equal", settings)

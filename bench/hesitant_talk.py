@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
@@ -34,20 +37,34 @@ def phrases(sentence: str) -> list[str]:
     return [*phrases(" ".join(words[:at])), *phrases(" ".join(words[at:]))]
 
 
-def talks(num_talks: int, num_sentences: int) -> list[tuple[str, list[str]]]:
-    """(speaker, sentences): pieces of the demo's chapters. Raises ValueError if there are fewer."""
+Sentence = list[str]
+"""Its phrases, with a pause between them."""
+
+
+def talks(num_talks: int, num_sentences: int, texts: Path | None = None) -> list[tuple[str, list[Sentence]]]:
+    """(speaker, sentences): pieces of the demo's chapters, or of ``texts``. Raises ValueError if there are fewer.
+
+    ``texts`` has a JSON object a line: ``src``, words, and ``src_breaks``, the index of the first word after each pause.
+    """
+    chapters = [[phrases(text) for text in chapter.sentences] for chapter in CHAPTERS]
+    sources = chapters if texts is None else [[_divided(json.loads(line)) for line in texts.open(encoding="utf-8")]]
     pieces = [
-        list(chapter.sentences[at : at + num_sentences])
-        for at in range(0, len(CHAPTERS[0].sentences), num_sentences)
-        for chapter in CHAPTERS
+        source[at : at + num_sentences]
+        for at in range(0, max(map(len, sources)), num_sentences)
+        for source in sources
+        if at + num_sentences <= len(source)
     ]
-    whole = [piece for piece in pieces if len(piece) == num_sentences]
-    if num_talks > len(whole):
-        raise ValueError(f"the script must have {num_talks} × {num_sentences} sentences; it has {len(whole)} pieces")
-    return [(SPEAKERS[at % len(SPEAKERS)], piece) for at, piece in enumerate(whole[:num_talks])]
+    if num_talks > len(pieces):
+        raise ValueError(f"the texts must have {num_talks} × {num_sentences} sentences; they have {len(pieces)} pieces")
+    return [(SPEAKERS[at % len(SPEAKERS)], piece) for at, piece in enumerate(pieces[:num_talks])]
 
 
-def make_hesitant_talk(path: Path, speaker: str, sentences: Sequence[str], voices: Voices, seed: int) -> float:
+def _divided(unit: Mapping[str, Any]) -> Sentence:
+    bounds = [0, *unit["src_breaks"], len(unit["src"])]
+    return [" ".join(unit["src"][first:end]) for first, end in itertools.pairwise(bounds)]
+
+
+def make_hesitant_talk(path: Path, speaker: str, sentences: Sequence[Sentence], voices: Voices, seed: int) -> float:
     """Write it as MP4 audio; its length in seconds."""
     rng = random.Random(seed)
     with AudioEncoder(path, num_channels=1, bits_per_s=96_000) as encoder:
@@ -56,10 +73,10 @@ def make_hesitant_talk(path: Path, speaker: str, sentences: Sequence[str], voice
         return encoder.duration_s
 
 
-def _sound(speaker: str, sentences: Sequence[str], voices: Voices, rng: random.Random) -> Iterator[Samples]:
+def _sound(speaker: str, sentences: Sequence[Sentence], voices: Voices, rng: random.Random) -> Iterator[Samples]:
     yield _silence(0.5)
     for sentence in sentences:
-        for index, phrase in enumerate(phrases(sentence)):
+        for index, phrase in enumerate(sentence):
             if index:
                 yield _silence(rng.uniform(*INSIDE_S))
             clip, gain_db = voices.speak(speaker, phrase)
