@@ -1,6 +1,6 @@
 """Does `raydub ab` find the better arm, and none where there is none?
 
-    python bench/bench_ab.py [--talks 12] [--sentences 7] [--texts GOLD.jsonl | --input FILE ...] [--a hybrid] [--b length] [--json]
+    python bench/bench_ab.py [--talks 12] [--sentences 7] [--texts GOLD.jsonl] [--a hybrid] [--b length] [--json]
 
 Makes talks in which people pause inside their sentences (bench/hesitant_talk.py), unless inputs are given, and has
 the command line compare two arms on them, then one arm with itself. Twenty seeds each:

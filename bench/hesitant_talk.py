@@ -44,7 +44,7 @@ Sentence = list[str]
 def talks(num_talks: int, num_sentences: int, texts: Path | None = None) -> list[tuple[str, list[Sentence]]]:
     """(speaker, sentences): pieces of the demo's chapters, or of ``texts``. Raises ValueError if there are fewer.
 
-    ``texts`` has a JSON object a line: ``src``, words, and ``src_breaks``, the index of the first word after each pause.
+    ``texts`` has a JSON object a line: ``src``, words, and ``src_breaks``, indices of the first word after a pause.
     """
     chapters = [[phrases(text) for text in chapter.sentences] for chapter in CHAPTERS]
     sources = chapters if texts is None else [[_divided(json.loads(line)) for line in texts.open(encoding="utf-8")]]

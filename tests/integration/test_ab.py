@@ -18,8 +18,8 @@ from cluster.quality import Metric
 from tests.media import AudioSpec, make_media, silence, speech
 
 PHRASES = (
-    ("It starts to sing, the way a wine glass does", "when you rub its rim."),
-    ("They peel away from one side", "and then from the other, as regularly as a clock."),
+    ("So the water piles up", "in two gentle bulges, one facing the moon", "and one facing away."),
+    ("Then the Earth turns underneath them,", "and every coast passes through both."),
 )
 
 
