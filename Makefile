@@ -4,10 +4,13 @@ BASE := .venv
 FULL := .venv-full
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint requirements.lock
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo serve test lint bench lock clean
 
 demo: $(BASE)/installed
 	$(BASE)/bin/raydub demo --out out
+
+serve: $(BASE)/installed
+	$(BASE)/bin/raydub serve
 
 test: $(FULL)/installed
 	$(FULL)/bin/pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered --cov-fail-under 85

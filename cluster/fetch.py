@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -74,6 +74,23 @@ async def fetch(url: str, to: Path, config: FetchConfig) -> None:
         ) from error
 
 
+async def post(url: str, body: bytes, headers: Mapping[str, str], config: FetchConfig) -> int:
+    """Send ``body`` to ``url`` and return the status it is answered with; redirects are not followed.
+
+    Raises MediaError if there is no answer.
+    """
+    try:
+        async with (
+            asyncio.timeout(config.timeout_s),
+            httpx.AsyncClient(timeout=config.silence_s, follow_redirects=False, trust_env=False) as client,
+        ):
+            response = await _open(client, _parsed(url), config, "POST", headers, body)
+            await response.aclose()
+            return response.status_code
+    except (TimeoutError, _Transient) as error:
+        raise MediaError(f"{shown(url)} must answer within {config.timeout_s:g} s; {_said(error)}") from error
+
+
 @contextmanager
 def _whole(file: Path) -> Iterator[None]:
     try:
@@ -112,6 +129,11 @@ async def _fetch(url: str, to: Path, config: FetchConfig) -> None:
     )
 
 
+def check_url(url: str, config: FetchConfig) -> None:
+    """Raise MediaError if the URL can never be fetched; nothing is looked up yet."""
+    _check_scheme(_parsed(url), config)
+
+
 def _parsed(url: str) -> httpx.URL:
     try:
         target = httpx.URL(url)
@@ -129,20 +151,24 @@ def _redirected(target: httpx.URL, response: httpx.Response) -> httpx.URL:
         raise MediaError(f"{shown(str(target))} redirects to what is no URL; use the file's own URL") from error
 
 
-async def _open(client: httpx.AsyncClient, target: httpx.URL, config: FetchConfig) -> httpx.Response:
+async def _open(
+    client: httpx.AsyncClient,
+    target: httpx.URL,
+    config: FetchConfig,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+) -> httpx.Response:
     """The answer of the first of the host's addresses that can be connected to."""
-    if target.scheme not in config.schemes:
-        raise MediaError(
-            f"a URL must begin with {' or '.join(f'{scheme}://' for scheme in config.schemes)} (fetch.schemes); "
-            f"found {shown(str(target))}"
-        )
+    _check_scheme(target, config)
     failure: Exception = OSError("no address")
     for address in await _checked_addresses(target, config):
         request = client.build_request(
-            "GET",
+            method,
             target.copy_with(host=str(address)),
             # The size must be that of the file: no compression on the way.
-            headers={"Host": target.netloc.decode("ascii"), "Accept-Encoding": "identity"},
+            headers={**(headers or {}), "Host": target.netloc.decode("ascii"), "Accept-Encoding": "identity"},
+            content=body,
             extensions={"sni_hostname": target.host},  # what the certificate must be for
         )
         try:
@@ -152,6 +178,14 @@ async def _open(client: httpx.AsyncClient, target: httpx.URL, config: FetchConfi
         except httpx.TransportError as error:
             raise _Transient(_said(error)) from error
     raise _Transient(_said(failure)) from failure
+
+
+def _check_scheme(target: httpx.URL, config: FetchConfig) -> None:
+    if target.scheme not in config.schemes:
+        raise MediaError(
+            f"a URL must begin with {' or '.join(f'{scheme}://' for scheme in config.schemes)} (fetch.schemes); "
+            f"found {shown(str(target))}"
+        )
 
 
 async def _checked_addresses(target: httpx.URL, config: FetchConfig) -> Sequence[Address]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from serve import dubbing
+from serve import dubbing, elevenlabs, elevenlabs_projects
 from serve.dispatcher import Dispatcher, Health
 from serve.dub_stream import dub_stream_routes
 from serve.errors import RETRY_SOON_S, handle_errors
@@ -55,7 +55,8 @@ def make_api(settings: ServeSettings, dispatcher: Dispatcher) -> FastAPI:
     handle_errors(app)
     _add_health(app, dispatcher)
     app.include_router(page_routes())
-    app.include_router(dubbing.make_router(settings))
+    for routes in (dubbing, elevenlabs_projects, elevenlabs):  # a project is no dubbing_id: it comes first
+        app.include_router(routes.make_router(settings))
     app.include_router(live_routes())
     app.include_router(dub_stream_routes(settings))
     app.include_router(_service_routes(settings, dispatcher))

@@ -25,6 +25,7 @@ R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 30
+MIGRATION_TIMEOUT_S = 120.0
 UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError)
 """What a database that is stopped, or just starting, is met as: asyncpg raises plain connection errors."""
 MIGRATION_LOCK = 7_208_113
@@ -91,7 +92,7 @@ async def _migrate(engine: AsyncEngine) -> None:
     """One process at a time: the others find it done."""
     if engine.dialect.name == "sqlite" and engine.url.database:
         lock = FileLock(f"{engine.url.database}.lock", thread_local=False)
-        await asyncio.to_thread(lock.acquire)
+        await asyncio.to_thread(lock.acquire, MIGRATION_TIMEOUT_S)
         try:
             async with engine.begin() as connection:
                 await connection.run_sync(_upgrade)

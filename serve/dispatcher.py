@@ -32,6 +32,7 @@ from serve.jobs import Jobs
 from serve.leases import LeaseLostError, Leases, Outcome
 from serve.settings import ServeSettings
 from serve.tables import Dub, DubState
+from serve.webhooks import Webhooks
 from serve.work import Work
 
 log = logging.getLogger(__name__)
@@ -98,11 +99,12 @@ class Dispatcher:
             self._leases = Leases(database=self.database, holder=self._holder, lease_s=self.settings.lease_s)
             self.pools = await stack.enter_async_context(Pools(self.config))
             self.inference = Inference(self.config, self.pools, self.settings.inference)
-            work = Work(self.settings, self.configs, self.files, self.pools)
+            work = Work(self.configs, self.files, self.jobs, self.pools)
             tasks = [
                 self._start(self._warm()),
                 self._start(self._claim_forever(work)),
                 self._start(self._renew_forever()),
+                self._start(Webhooks(self.settings, self.config.fetch, self.database).deliver_forever()),
             ]
             try:
                 yield

@@ -5,32 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Header, Query, Response, UploadFile
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from actors.errors import ConfigError
-from cluster import manifest as manifests
-from cluster import outputs
 from cluster.manifest import Manifest
-from serve.errors import ConflictError, NotFoundError, documented
+from serve.errors import NotFoundError, documented
 from serve.events import FINAL, follow
 from serve.files import UTTERANCE_PATTERN
 from serve.ids import ID_PATTERN
 from serve.jobs import DubView
-from serve.requests import SECURITY, TheCaller, TheDispatcher, Wanted, accept
+from serve.requests import SECURITY, TheCaller, TheDispatcher, Wanted, accept, remove
+from serve.results import download, language_of, manifest_of, one_track, output_of, transcript_of
 from serve.settings import ServeSettings
 from serve.tables import DubState, TargetState
-from serve.tracks import track_file
 
 LANGUAGE_PATTERN = r"^[A-Za-z0-9-]{1,35}$"
 
 DubId = Annotated[str, InPath(pattern=ID_PATTERN)]
+UtteranceId = Annotated[str, InPath(pattern=UTTERANCE_PATTERN)]
 Language = Annotated[str, InPath(pattern=LANGUAGE_PATTERN)]
 
 
@@ -58,6 +56,11 @@ class DubAnswer(BaseModel):
     progress: dict[str, Any]
     """Share of the media that each stage has done, by language."""
     error: str | None
+
+
+class LineEdit(BaseModel):
+    text: str | None = Field(default=None, min_length=1, max_length=2000)
+    voice: str | None = Field(default=None, min_length=1, max_length=120)
 
 
 class DubPage(BaseModel):
@@ -105,18 +108,22 @@ def _add_creation(router: APIRouter, settings: ServeSettings) -> None:
         caller: TheCaller,
         dispatcher: TheDispatcher,
         to: Annotated[str, Form(max_length=400, description="Languages to dub into, BCP-47, separated by commas.")],
-        file: Annotated[UploadFile, File(description="Video or audio.")],
+        file: Annotated[UploadFile | None, File(description="Video or audio; or give `source_url`.")] = None,
+        source_url: Annotated[str | None, Form(max_length=4000)] = None,
         name: Annotated[str | None, Form(max_length=1000)] = None,
         source: Annotated[str | None, Form(max_length=64, description="Language spoken; heard if not given.")] = None,
         profile: Annotated[str | None, Form(max_length=64, description="quality, balanced or speed.")] = None,
         voices: Annotated[str | None, Form(max_length=8000, description='JSON: {"pt": "voice"}.')] = None,
         audio_track: Annotated[int | None, Form(ge=0, le=999, description="Which audio track, from 0.")] = None,
+        webhook_url: Annotated[str | None, Form(max_length=4000, description="Called when it has ended.")] = None,
         idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
     ) -> DubAnswer:
-        """Dub a file. With an `Idempotency-Key`, the same request again finds the same dub (status 200)."""
+        """Dub a file or a URL. With an `Idempotency-Key`, the same request again finds the same dub (status 200)."""
         wanted = Wanted(
             targets=tuple(tag.strip() for tag in to.split(",") if tag.strip()),
             file=file,
+            source_url=source_url or None,
+            webhook_url=webhook_url or None,
             name=name,
             source_language=source or None,
             profile=profile or None,
@@ -171,8 +178,25 @@ def _add_state(router: APIRouter) -> None:
     @router.delete("/{dub_id}", status_code=204, responses=documented(404, 409))
     async def delete(dub_id: DubId, caller: TheCaller, dispatcher: TheDispatcher) -> None:
         """Remove it and all its media. One that is running must be cancelled first."""
-        await dispatcher.jobs.delete(caller.owner, dub_id)
-        await asyncio.to_thread(dispatcher.files.delete, dub_id)
+        await remove(dub_id, caller, dispatcher)
+
+    @router.patch("/{dub_id}/lines/{utterance_id}", responses=documented(404, 409))
+    async def edit(
+        dub_id: DubId, utterance_id: UtteranceId, wanted: LineEdit, caller: TheCaller, dispatcher: TheDispatcher
+    ) -> DubAnswer:
+        """Say a line differently, or in another voice; its language is `stale` until the dub is regenerated."""
+        view = await dispatcher.jobs.get(caller.owner, dub_id)
+        language = await asyncio.to_thread(language_of, output_of(view, dispatcher), utterance_id)
+        edit = {"text": wanted.text, "voice": wanted.voice}
+        return answer(await dispatcher.jobs.edit(caller.owner, dub_id, language, utterance_id, **edit))
+
+    @router.post("/{dub_id}/regenerate", status_code=202, responses=documented(404, 409))
+    async def regenerate(dub_id: DubId, caller: TheCaller, dispatcher: TheDispatcher) -> DubAnswer:
+        """Make it again with its edits, or because it failed; what did not change is not computed again."""
+        await dispatcher.jobs.check_room(caller.owner, caller.limits)
+        view = await dispatcher.jobs.make_again(caller.owner, dub_id)
+        dispatcher.wake()
+        return answer(view)
 
     @router.get(
         "/{dub_id}/events",
@@ -209,8 +233,8 @@ def _add_results(router: APIRouter) -> None:
     async def manifest(dub_id: DubId, caller: TheCaller, dispatcher: TheDispatcher) -> Manifest:
         """Everything heard, said, chosen and flagged."""
         view = await dispatcher.jobs.get(caller.owner, dub_id)
-        made = await asyncio.to_thread(manifests.read, output_of(view, dispatcher) / outputs.MANIFEST_NAME)
-        return made.model_copy(update={"input": made.input.model_copy(update={"name": view.dub.name})})
+        made = await manifest_of(view, dispatcher)
+        return made.model_copy(update={"input": made.input.model_copy(update={"name": view.dub.name, "path": ""})})
 
     media: dict[int | str, dict[str, Any]] = {
         200: {"description": "The file; ranges are served.", "content": {"application/octet-stream": {}}}
@@ -220,14 +244,13 @@ def _add_results(router: APIRouter) -> None:
     async def whole(dub_id: DubId, caller: TheCaller, dispatcher: TheDispatcher) -> FileResponse:
         """The finished file, with all its audio tracks and subtitles."""
         view = await dispatcher.jobs.get(caller.owner, dub_id)
-        folder = output_of(view, dispatcher)
-        made = await asyncio.to_thread(manifests.read, folder / outputs.MANIFEST_NAME)
-        return download(folder / made.media_file, view)
+        made = await manifest_of(view, dispatcher)
+        return download(output_of(view, dispatcher) / made.media_file, view)
 
     @router.get("/{dub_id}/clips/{utterance_id}", response_class=FileResponse, responses={**documented(404), **media})
     async def clip(
         dub_id: DubId,
-        utterance_id: Annotated[str, InPath(pattern=UTTERANCE_PATTERN)],
+        utterance_id: UtteranceId,
         caller: TheCaller,
         dispatcher: TheDispatcher,
     ) -> FileResponse:
@@ -243,11 +266,7 @@ def _add_results(router: APIRouter) -> None:
         dub_id: DubId, kind: Literal["audio", "video"], language: Language, caller: TheCaller, dispatcher: TheDispatcher
     ) -> FileResponse:
         """The sound in one language, or the picture with it."""
-        view = await dispatcher.jobs.get(caller.owner, dub_id)
-        path = await asyncio.to_thread(
-            track_file, output_of(view, dispatcher), made_language(view, language), kind, dispatcher.config.media
-        )
-        return download(path, view)
+        return await one_track(await dispatcher.jobs.get(caller.owner, dub_id), language, dispatcher, kind)
 
     @router.get(
         "/{dub_id}/transcripts/{language}/{form}",
@@ -268,48 +287,3 @@ def _add_results(router: APIRouter) -> None:
     ) -> Response:
         view = await dispatcher.jobs.get(caller.owner, dub_id)
         return await transcript_of(output_of(view, dispatcher), view, language, form)
-
-
-def output_of(view: DubView, dispatcher: Any) -> Path:
-    """Raises ConflictError before there is any."""
-    if view.dub.output is None:
-        why = f": {view.dub.error}" if view.dub.state == DubState.FAILED else ""
-        raise ConflictError(f"{view.dub.id} must be done to be read; it is {view.dub.state}{why}")
-    found: Path = dispatcher.files.output(view.dub.id, view.dub.output)
-    return found
-
-
-def made_language(view: DubView, language: str) -> str:
-    """Raises NotFoundError if it was not dubbed into it."""
-    known = [made.language for made in view.targets]
-    if language not in known:
-        raise NotFoundError(f"the language must be one of {', '.join(known)}; found {language}")
-    return language
-
-
-async def transcript_of(folder: Path, view: DubView, language: str, form: Literal["srt", "vtt", "json"]) -> Response:
-    made = await asyncio.to_thread(manifests.read, folder / outputs.MANIFEST_NAME)
-    spoken = [dub for dub in made.dubs if dub.language == language]
-    if not spoken and language != made.input.language:
-        known = [dub.language for dub in made.dubs] + ([made.input.language] if made.input.language else [])
-        raise NotFoundError(f"the language must be one of {', '.join(known)}; found {language}")
-    if form == "json":
-        lines = (
-            [(line.id, line.speaker, line.start_s, line.end_s, line.text) for line in spoken[0].utterances if line.text]
-            if spoken
-            else [(line.id, line.speaker, line.start_s, line.end_s, line.text) for line in made.segments]
-        )
-        keys = ("id", "speaker", "start_s", "end_s", "text")
-        body = {"language": language, "lines": [dict(zip(keys, line, strict=True)) for line in lines]}
-        return Response(json.dumps(body, ensure_ascii=False), media_type="application/json")
-    path = folder / f"{language}.{form}"
-    if not await asyncio.to_thread(path.exists):
-        raise NotFoundError(f"{view.dub.id} must have speech to have subtitles; none was found")
-    media_type = "application/x-subrip" if form == "srt" else "text/vtt"
-    return Response(await asyncio.to_thread(path.read_text, "utf-8"), media_type=media_type)
-
-
-def download(path: Path, view: DubView) -> FileResponse:
-    """Saved under the name the person gave, with the suffix of what it is; never shown as a page."""
-    stem = Path(view.dub.name).stem or "dub"
-    return FileResponse(path, filename=f"{stem}{path.suffix}", content_disposition_type="attachment")

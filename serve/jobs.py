@@ -155,6 +155,69 @@ class Jobs:
             for table in (Event, Edit, Target):
                 await session.execute(delete(table).where(table.dub_id == dub.id))
 
+    async def edits(self, dub_id: str) -> Sequence[Edit]:
+        async with self.database.transaction() as session:
+            return list(await session.scalars(select(Edit).where(Edit.dub_id == dub_id)))
+
+    async def edit(
+        self, owner: str, dub_id: str, language: str, utterance_id: str, *, text: str | None, voice: str | None
+    ) -> DubView:
+        """Note what is wanted of a line; its language is stale until made again.
+
+        Raises NotFoundError, ConflictError.
+        """
+        async with self.database.transaction() as session:
+            dub = await _owned(session, owner, dub_id)
+            if dub.state in ACTIVE or dub.output is None:
+                raise ConflictError(
+                    f"{dub_id} must have been made, and not be under way, to be edited; it is {dub.state}"
+                )
+            edit = await session.get(Edit, (dub_id, utterance_id))
+            if edit is None:
+                edit = Edit(dub_id=dub_id, utterance_id=utterance_id, text=None, voice=None, created_s=time.time())
+                session.add(edit)
+            edit.text = edit.text if text is None else text
+            edit.voice = edit.voice if voice is None else voice
+            stale = update(Target).where(Target.dub_id == dub_id, Target.language == language)
+            await session.execute(stale.values(state=TargetState.STALE))
+            await session.flush()
+            return await _view(session, dub)
+
+    async def make_again(self, owner: str, dub_id: str, *, languages: Sequence[str] = ()) -> DubView:
+        """Wait to be made again: what is stale or failed, and ``languages`` that are new.
+
+        Raises NotFoundError, ConflictError.
+        """
+        now_s = time.time()
+        async with self.database.transaction() as session:
+            dub = await _owned(session, owner, dub_id)
+            again = (
+                update(Dub)
+                .where(Dub.id == dub_id, Dub.state.not_in(ACTIVE))
+                .values(state=DubState.QUEUED, error=None, num_attempts=0, cancel_requested=False, updated_s=now_s)
+                .returning(Dub.id)
+            )
+            if (await session.execute(again)).scalar_one_or_none() is None:
+                raise ConflictError(f"{dub_id} must not be under way to be made again; it is {dub.state}")
+            outdated = (TargetState.STALE, TargetState.FAILED, TargetState.PROCESSING)
+            waiting = update(Target).where(Target.dub_id == dub_id, Target.state.in_(outdated))
+            await session.execute(waiting.values(state=TargetState.QUEUED, error=None))
+            for language in languages:
+                new = {"dub_id": dub_id, "language": language, "revision": 0, "created_s": time.time(), "error": None}
+                session.add(Target(state=TargetState.QUEUED, **new))
+            await session.flush()
+            await session.refresh(dub)
+            return await _view(session, dub)
+
+    async def remove_target(self, owner: str, dub_id: str, language: str) -> None:
+        """Raises NotFoundError, ConflictError."""
+        async with self.database.transaction() as session:
+            dub = await _owned(session, owner, dub_id)
+            if dub.state in ACTIVE:
+                raise ConflictError(f"{dub_id} must not be under way to lose a language; cancel it first")
+            gone = delete(Target).where(Target.dub_id == dub_id, Target.language == language)
+            await session.execute(gone)
+
     async def _repeated(self, session: AsyncSession, new: NewDub) -> DubView | None:
         if new.idempotency_key is None:
             return None
@@ -207,7 +270,8 @@ async def _insert(session: AsyncSession, new: NewDub) -> DubView:
         source_url=new.source_url,
         content_type=new.content_type,
         options=new.options.model_dump(mode="json"),
-        state=DubState.QUEUED,
+        # One without a language has nothing to do until it gets one.
+        state=DubState.QUEUED if new.targets else DubState.DONE,
         created_s=now_s,
         updated_s=now_s,
         duration_s=new.duration_s,

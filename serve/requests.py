@@ -17,6 +17,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from actors import languages
 from actors.errors import ConfigError, MediaError
 from cluster.config import Config
+from cluster.fetch import check_url
 from cluster.manifest import printable
 from cluster.media import probe
 from cluster.pools import check_languages
@@ -65,6 +66,8 @@ class Wanted:
     voices: Mapping[str, str] | None = None
     audio_track: int | None = None
     idempotency_key: str | None = None
+    webhook_url: str | None = None
+    min_targets: int = 1
 
 
 async def accept(wanted: Wanted, caller: Caller, dispatcher: Dispatcher) -> tuple[DubView, bool]:
@@ -92,6 +95,7 @@ async def accept(wanted: Wanted, caller: Caller, dispatcher: Dispatcher) -> tupl
             source_url=wanted.source_url,
             content_type=wanted.file.content_type if wanted.file is not None else None,
             duration_s=duration_s,
+            webhook_url=wanted.webhook_url,
             idempotency_key=wanted.idempotency_key,
             fingerprint=fingerprint,
         )
@@ -100,12 +104,28 @@ async def accept(wanted: Wanted, caller: Caller, dispatcher: Dispatcher) -> tupl
     return view, is_new
 
 
+async def remove(dub_id: str, caller: Caller, dispatcher: Dispatcher) -> None:
+    """Raises NotFoundError, ConflictError while it is under way."""
+    await dispatcher.jobs.delete(caller.owner, dub_id)
+    await asyncio.to_thread(dispatcher.files.delete, dub_id)
+
+
 def _checked(wanted: Wanted, dispatcher: Dispatcher) -> tuple[DubOptions, tuple[str, ...], Config]:
     """Raises ConfigError; loads nothing."""
     if (wanted.file is None) == (wanted.source_url is None):
         raise ConfigError("either a file or a URL must be given, and not both")
-    if not 1 <= len(wanted.targets) <= MAX_TARGETS:
-        raise ConfigError(f"1 to {MAX_TARGETS} languages to dub into must be given; found {len(wanted.targets)}")
+    if wanted.source_url is not None:
+        if not dispatcher.settings.allow_source_urls:
+            raise ConfigError("a file must be uploaded; this service fetches no URLs")
+        check_url(wanted.source_url, dispatcher.config.fetch)
+    if wanted.webhook_url is not None:
+        if dispatcher.settings.webhook_secret is None:
+            raise ConfigError("webhooks must be signed, and this service has no secret for it (RAYDUB_WEBHOOK_SECRET)")
+        check_url(wanted.webhook_url, dispatcher.config.fetch)
+    if not wanted.min_targets <= len(wanted.targets) <= MAX_TARGETS:
+        raise ConfigError(
+            f"{wanted.min_targets} to {MAX_TARGETS} languages to dub into must be given; found {len(wanted.targets)}"
+        )
     targets = tuple(dict.fromkeys(languages.normalise(tag[:64]) for tag in wanted.targets))
     source = None if wanted.source_language is None else languages.normalise(wanted.source_language[:64])
     for target in targets:
@@ -154,7 +174,12 @@ async def _fingerprint(wanted: Wanted, options: DubOptions, targets: tuple[str, 
     """Of everything asked for, the file's bytes included."""
     if wanted.idempotency_key is None:
         return None
-    fields: dict[str, Any] = {"options": options.model_dump(mode="json"), "to": targets, "url": wanted.source_url}
+    fields: dict[str, Any] = {
+        "options": options.model_dump(mode="json"),
+        "to": targets,
+        "url": wanted.source_url,
+        "webhook": wanted.webhook_url,
+    }
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     if wanted.file is not None:
         file = wanted.file.file

@@ -100,8 +100,7 @@ class ServeSettings(Section):
     max_streamed_dubs: int = Field(default=4, ge=1)
     """Under way by ``POST /v1/dub/stream``, per dispatcher; more are refused."""
     allow_source_urls: bool = True
-    allow_private_addresses: bool = False
-    """Whether sources and webhooks may be on private, loopback and link-local addresses."""
+    """The section `fetch` says which; it also decides where webhooks may go."""
 
     lease_s: float = Field(default=15.0, gt=0)
     """A job whose dispatcher gives no sign for so long is resumed by another."""

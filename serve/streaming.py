@@ -10,11 +10,12 @@ from fastapi import APIRouter
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 
-from serve.dubbing import DubId, Language, made_language
+from serve.dubbing import DubId, Language
 from serve.errors import NotFoundError, documented
 from serve.hls import MIME
 from serve.live import FILE_PATTERN, live_folder
 from serve.requests import SECURITY, TheCaller, TheDispatcher
+from serve.results import made_language
 
 
 def live_routes() -> APIRouter:

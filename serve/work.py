@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from actors.errors import ConfigError, MediaError
+from cluster import outputs
 from cluster.config import Config
+from cluster.fetch import fetch
+from cluster.given import Given, read_given
 from cluster.manifest import Manifest
 from cluster.mixdown import MixedBlock
 from cluster.pipeline import Happening, Job, dub
@@ -15,27 +18,30 @@ from cluster.pools import Pools
 from cluster.progress import Progress
 from serve.events import Recorder
 from serve.files import JobFiles
-from serve.jobs import DubOptions
+from serve.jobs import DubOptions, Jobs
 from serve.leases import Outcome
 from serve.live import LiveStreams
-from serve.settings import ServeSettings
-from serve.tables import Dub, DubState
+from serve.tables import Dub, DubState, Edit
 
 
 class Work:
-    def __init__(
-        self, settings: ServeSettings, configs: Mapping[str | None, Config], files: JobFiles, pools: Pools
-    ) -> None:
-        self._settings = settings
+    def __init__(self, configs: Mapping[str | None, Config], files: JobFiles, jobs: Jobs, pools: Pools) -> None:
         self._configs = configs
         self._files = files
+        self._jobs = jobs
         self._pools = pools
 
     async def make(self, row: Dub, languages: tuple[str, ...], recorder: Recorder) -> Outcome:
-        """Raises DubbingError, alone or in an exception group."""
+        """Anew; or, of one that was made and then edited, as its manifest says.
+
+        Raises DubbingError, alone or in an exception group.
+        """
         options = DubOptions.model_validate(row.options)
         config = with_voices(config_for(self._configs, options.profile), options.voices)
-        source = await self._source(row)
+        given = await self._edited(row, languages)
+        if given is not None:
+            await asyncio.to_thread(given.check, config)
+        source = await self._source(row, config)
         name, out = self._files.new_output(row.id)
         job = Job(
             source=source,
@@ -43,6 +49,7 @@ class Work:
             source_language=options.source_language,
             audio_track=options.audio_track,
             out=out,
+            given=given,
         )
         progress = Progress(job=row.id, on_change=recorder.on_change)
         with LiveStreams(source, out, config) as live:
@@ -56,11 +63,41 @@ class Work:
             manifest = await dub(job, config, self._pools, progress, observe)
         return _done(manifest, name)
 
-    async def _source(self, row: Dub) -> Path:
+    async def _source(self, row: Dub, config: Config) -> Path:
+        """Uploaded, or fetched by an earlier attempt, or fetched now."""
         path = self._files.source(row.id)
-        if not await asyncio.to_thread(path.exists):
+        if await asyncio.to_thread(path.exists):
+            return path
+        if row.source_url is None:
             raise MediaError("the uploaded file must still be here; it is gone; create the dub again")
+        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+        aside = path.with_name(f"source.{row.lease_owner}")
+        await fetch(row.source_url, aside, config.fetch)
+        await asyncio.to_thread(aside.replace, path)
         return path
+
+    async def _edited(self, row: Dub, languages: tuple[str, ...]) -> Given | None:
+        if row.output is None:
+            return None
+        path = self._files.output(row.id, row.output) / outputs.MANIFEST_NAME
+        given = await asyncio.to_thread(read_given, path)
+        if set(given.targets) != set(languages):
+            return None  # a language was added: all are made anew, from the store what is in it
+        edits = {edit.utterance_id: edit for edit in await self._jobs.edits(row.id)}
+        return Given(manifest=edited(given.manifest, edits))
+
+
+def edited(manifest: Manifest, edits: Mapping[str, Edit]) -> Manifest:
+    """With the texts and voices that somebody wants of some lines."""
+    dubs = []
+    for made in manifest.dubs:
+        lines = []
+        for line in made.utterances:
+            edit = edits.get(line.id)
+            wanted = {} if edit is None else {"text": edit.text, "voice": edit.voice}
+            lines.append(line.model_copy(update={key: value for key, value in wanted.items() if value is not None}))
+        dubs.append(made.model_copy(update={"utterances": tuple(lines)}))
+    return manifest.model_copy(update={"dubs": tuple(dubs)})
 
 
 def config_for(configs: Mapping[str | None, Config], profile: str | None) -> Config:

@@ -1,0 +1,101 @@
+"""Tells the owner's own service how a job ended: signed, tried again until it is heard or given up.
+
+What is to be told stands in the database from the moment the job ends, so that no death loses it. The
+signature follows standardwebhooks.com: base64 of HMAC-SHA256 over ``id.timestamp.body``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import functools
+import hashlib
+import hmac
+import logging
+import time
+
+from sqlalchemy import select, update
+
+from actors.errors import MediaError
+from cluster.fetch import FetchConfig, post
+from serve.database import Database, until_it_answers
+from serve.settings import ServeSettings
+from serve.tables import Delivery
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+TIMEOUT_S = 10.0
+FIRST_DELAY_S = 2.0
+"""Until the second try; each later one waits twice as long as the one before."""
+
+
+def signature(secret: str, message_id: str, timestamp: int, body: str) -> str:
+    signed = f"{message_id}.{timestamp}.{body}".encode()
+    return "v1," + base64.b64encode(hmac.new(secret.encode(), signed, hashlib.sha256).digest()).decode()
+
+
+class Webhooks:
+    def __init__(self, settings: ServeSettings, fetching: FetchConfig, database: Database) -> None:
+        self._settings = settings
+        self._fetching = fetching.model_copy(update={"timeout_s": TIMEOUT_S, "silence_s": TIMEOUT_S})
+        self._database = database
+
+    async def deliver_forever(self) -> None:
+        while True:
+            due = await until_it_answers(self._take)
+            if due is None:
+                await asyncio.sleep(LOOK_S)
+                continue
+            error = await self._deliver(due)
+            await until_it_answers(functools.partial(self._note, due, error))
+
+    async def _take(self) -> Delivery | None:
+        """The next one due; put off at once, so that a death, or another dispatcher, does not send it twice soon."""
+        now_s = time.time()
+        is_due = (
+            Delivery.delivered_s.is_(None),
+            Delivery.due_s <= now_s,
+            Delivery.num_attempts < self._settings.webhook_attempts,
+        )
+        first = select(Delivery.id).where(*is_due).order_by(Delivery.due_s).limit(1)
+        if self._database.is_postgres:
+            first = first.with_for_update(skip_locked=True)
+        delay_s = FIRST_DELAY_S + TIMEOUT_S
+        query = (
+            update(Delivery)
+            .where(Delivery.id == first.scalar_subquery(), *is_due)
+            .values(num_attempts=Delivery.num_attempts + 1, due_s=now_s + delay_s)
+            .returning(Delivery)
+            .execution_options(synchronize_session=False)
+        )
+        async with self._database.transaction() as session:
+            return (await session.scalars(query)).one_or_none()
+
+    async def _deliver(self, due: Delivery) -> str | None:
+        """What went wrong, if anything."""
+        secret = self._settings.webhook_secret
+        if secret is None:
+            return "no webhook secret is set"
+        now_s = int(time.time())
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": due.id,
+            "webhook-timestamp": str(now_s),
+            "webhook-signature": signature(secret, due.id, now_s, due.body),
+        }
+        try:
+            status = await post(due.url, due.body.encode(), headers, self._fetching)
+        except MediaError as error:
+            return error.message
+        return None if 200 <= status < 300 else f"it answered {status}"
+
+    async def _note(self, due: Delivery, error: str | None) -> None:
+        now_s = time.time()
+        if error is not None:
+            log.warning("webhook not delivered id=%s attempt=%d error=%s", due.id, due.num_attempts, error)
+        values = {"error": error, "due_s": now_s + FIRST_DELAY_S * 2 ** (due.num_attempts - 1)}
+        if error is None:
+            values["delivered_s"] = now_s
+        async with self._database.transaction() as session:
+            await session.execute(update(Delivery).where(Delivery.id == due.id).values(**values))

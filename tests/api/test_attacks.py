@@ -1,0 +1,304 @@
+"""What strangers try, and how it is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx
+import pytest
+
+import cluster.fetch as fetching
+from serve.auth import hash_key
+from tests.api.server import Running, finished, running
+
+KEY, OTHER, SLOW = "a key for tests", "somebody else's", "one that may ask little"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Keys needed; small limits."""
+    keys = (
+        f"serve.auth.keys=[{{name: one, sha256: {hash_key(KEY)}}}, {{name: two, sha256: {hash_key(OTHER)}}}, "
+        f"{{name: slow, sha256: {hash_key(SLOW)}, limits: {{requests_per_min: 20, media_s_per_day: 20}}}}]"
+    )
+    settings = (
+        "serve.auth.required=true",
+        keys,
+        "serve.max_upload_bytes=3000000",
+        "serve.upload_idle_s=0.5",
+        "serve.max_body_bytes=2000",
+        "fetch.schemes=[http, https]",
+    )
+    with running(tmp_path_factory.mktemp("data"), *settings) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def client(service: Running) -> Iterator[httpx.Client]:
+    with service.client(KEY) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def open_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """No keys needed: loopback."""
+    with running(tmp_path_factory.mktemp("open")) as service:
+        yield service
+
+
+def upload(client: httpx.Client, path: Path, name: str = "talk.mp4", **data: str) -> httpx.Response:
+    with path.open("rb") as file:
+        return client.post("/v1/dubs", data={"to": "pt", "source": "en", **data}, files={"file": (name, file)})
+
+
+# --- keys and headers
+
+
+def test_nothing_but_health_and_documents_is_answered_without_a_key(service: Running) -> None:
+    with service.client() as stranger:
+        document = stranger.get("/openapi.json").json()
+        for path, methods in document["paths"].items():
+            for method in methods:
+                status = stranger.request(method, path.replace("{", "").replace("}", "")).status_code
+                assert (status == 401) is (path not in ("/healthz", "/readyz")), (method, path)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": "Bearer wrong"},
+        {"authorization": f"Bearer {KEY} {KEY}"},
+        {"authorization": KEY},
+        {"xi-api-key": "x" * 5000},
+        {"xi-api-key": KEY.upper()},
+        {"authorization": b"Bearer \xff\xfe\x00".replace(b"\x00", b"\x01")},
+        {"x-api-key": KEY},
+        {"cookie": f"key={KEY}"},
+    ],
+)
+def test_a_wrong_key_opens_nothing(service: Running, headers: Any) -> None:
+    answer = httpx.get(f"{service.url}/v1/dubs", headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert KEY not in answer.text
+
+
+def test_trying_keys_is_slowed_down(service: Running) -> None:
+    with httpx.Client(base_url=service.url) as client:
+        answers = [client.get("/v1/dubs", headers={"xi-api-key": str(number)}) for number in range(80)]
+    assert answers[-1].status_code == 429
+    assert int(answers[-1].headers["retry-after"]) >= 1
+    with service.client(KEY) as client:
+        assert client.get("/v1/dubs").status_code == 200
+
+
+def test_a_key_is_held_to_its_rate(service: Running) -> None:
+    with service.client(SLOW) as client:
+        answers = [client.get("/v1/dubs") for _ in range(25)]
+    assert {answer.status_code for answer in answers[:20]} == {200}
+    assert answers[-1].status_code == 429
+    assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+def test_headers_past_all_measure_end_the_request_not_the_server(service: Running) -> None:
+    with socket.create_connection(("127.0.0.1", httpx.URL(service.url).port or 0)) as raw, contextlib.suppress(OSError):
+        raw.sendall(b"GET /v1/dubs HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 2_000_000 + b"\r\n\r\n")
+        raw.settimeout(5)
+        assert b" 200 " not in raw.recv(100)
+    assert httpx.get(f"{service.url}/healthz").status_code == 200
+
+
+def test_what_one_key_made_is_not_there_for_another(service: Running, client: httpx.Client, talk: Path) -> None:
+    dub_id = upload(client, talk).json()["id"]
+    with service.client(OTHER) as other:
+        for method, path in [
+            ("GET", ""),
+            ("DELETE", ""),
+            ("POST", "/cancel"),
+            ("GET", "/events"),
+            ("GET", "/media"),
+            ("POST", "/regenerate"),
+        ]:
+            assert other.request(method, f"/v1/dubs/{dub_id}{path}").status_code == 404
+        assert other.get("/v1/dubs").json()["dubs"] == []
+    client.post(f"/v1/dubs/{dub_id}/cancel")
+
+
+# --- pages of elsewhere, which make a browser ask a service on its own machine
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},
+        {"host": "127.0.0.1.evil.example"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+    ],
+)
+def test_without_keys_no_page_of_elsewhere_is_answered(open_service: Running, headers: dict[str, str]) -> None:
+    assert httpx.get(f"{open_service.url}/v1/dubs").status_code == 200
+    assert httpx.get(f"{open_service.url}/v1/dubs", headers=headers).status_code == 403
+    assert httpx.post(f"{open_service.url}/v1/dubs", headers=headers, data={"to": "pt"}).status_code == 403
+
+
+def test_answers_carry_secure_headers_and_no_cors(open_service: Running) -> None:
+    answer = httpx.get(f"{open_service.url}/v1/dubs")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+    assert "server" not in answer.headers
+
+
+# --- paths and names
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/dubs/..%2f..%2fetc%2fpasswd",
+        "/v1/dubs/%2e%2e/%2e%2e/etc/passwd",
+        "/v1/dubs/{id}/audio/..%2f..%2fsource",
+        "/v1/dubs/{id}/transcripts/..%2fmanifest/json",
+        "/v1/dubs/{id}/clips/..%2f..%2fsource",
+        "/v1/dubs/{id}/clips/pt:u0001%00.wav",
+        "/v1/dubbing/{id}/transcripts/../format/srt",
+    ],
+)
+def test_no_path_leads_out_of_a_dubs_folder(client: httpx.Client, path: str) -> None:
+    answer = client.get(path.replace("{id}", "dub_" + "0" * 26))
+    assert answer.status_code in (404, 422)
+    assert "root:" not in answer.text
+
+
+def test_a_file_name_becomes_no_path_and_no_markup(service: Running, client: httpx.Client, talk: Path) -> None:
+    name = '../../<img src=x onerror="alert(1)">\r\nset-cookie: a=b\u202e.mp4'
+    made = upload(client, talk, name=name, profile="speed").json()
+    assert "/" not in made["name"]
+    assert all(char.isprintable() for char in made["name"])
+    done = finished(client, made["id"])
+    assert done["state"] == "done", done["error"]
+    media = client.get(f"/v1/dubs/{made['id']}/media")
+    assert media.headers["content-disposition"].startswith("attachment;")
+    assert "<" not in media.headers["content-disposition"]
+    assert "set-cookie" not in media.headers
+    page = client.get(f"/v1/dubs/{made['id']}")
+    assert page.headers["content-type"] == "application/json"
+    report = next(service.dispatcher.files.folder(made["id"]).glob("*/report.html")).read_text()
+    assert "<img src=x" not in report
+    assert "text/html" not in client.get(f"/v1/dubs/{made['id']}/transcripts/pt/vtt").headers["content-type"]
+
+
+# --- bodies
+
+
+def test_an_upload_past_the_limit_is_refused_while_it_comes(client: httpx.Client) -> None:
+    read = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal read
+        head = b'--b\r\ncontent-disposition: form-data; name="file"; filename="x"\r\n\r\n'
+        yield head
+        while read < 400_000_000:
+            read += 65536
+            yield b"x" * 65536
+
+    with contextlib.suppress(httpx.TransportError):  # the server may hang up while we still send
+        answer = client.post("/v1/dubs", content=endless(), headers={"content-type": "multipart/form-data; boundary=b"})
+        assert answer.status_code == 413
+    assert read < 400_000_000
+
+
+def test_a_body_without_a_file_has_a_limit_of_its_own(client: httpx.Client) -> None:
+    answer = client.patch("/v1/dubs/dub_" + "0" * 26 + "/lines/pt:u0001", json={"text": "x" * 5000})
+    assert answer.status_code == 413
+
+
+def test_a_form_may_not_fill_memory(client: httpx.Client) -> None:
+    assert client.post("/v1/dubs", data={"to": "x" * 200_000}).status_code in (400, 413)
+    many = [("to", (None, "pt"))] * 1000
+    assert client.post("/v1/dubs", files=many).status_code == 400
+
+
+def test_a_body_that_stops_coming_ends(service: Running) -> None:
+    with socket.create_connection(("127.0.0.1", httpx.URL(service.url).port or 0)) as raw:
+        raw.sendall(
+            b"POST /v1/dubs HTTP/1.1\r\nhost: localhost\r\nxi-api-key: "
+            + KEY.encode()
+            + b"\r\ncontent-length: 1000000\r\n"
+            b"content-type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+        )
+        raw.settimeout(20)
+        assert raw.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def test_more_media_than_a_key_may_have_is_refused(service: Running, talk: Path) -> None:
+    with httpx.Client(base_url=service.url, headers={"xi-api-key": SLOW}, timeout=60) as client:
+        while (answer := upload(client, talk, to="pt")).status_code == 429 and "requests a minute" in answer.text:
+            time.sleep(float(answer.headers["retry-after"]))
+        first = answer
+        while (answer := upload(client, talk, to="pt")).status_code == 429 and "requests a minute" in answer.text:
+            time.sleep(float(answer.headers["retry-after"]))
+    assert first.status_code == 201
+    assert answer.status_code == 429
+    assert "s of media" in answer.json()["detail"]
+
+
+# --- URLs
+
+
+class Redirecting(http.server.BaseHTTPRequestHandler):
+    num_asked: ClassVar[int] = 0
+
+    def do_GET(self) -> None:
+        type(self).num_asked += 1
+        self.send_response(302)
+        self.send_header("location", "http://169.254.169.254/latest/meta-data")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def inner() -> Iterator[str]:
+    """A server on a private address, which nothing may reach by URL."""
+    Redirecting.num_asked = 0
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Redirecting)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_a_url_may_not_lead_inside(client: httpx.Client, inner: str) -> None:
+    port = httpx.URL(inner).port
+    for url in (inner, f"http://localhost:{port}/", f"http://[::ffff:127.0.0.1]:{port}/", f"http://0x7f000001:{port}/"):
+        made = client.post("/v1/dubs", data={"to": "pt", "source_url": url})
+        assert made.status_code == 201, made.text
+        failed = finished(client, made.json()["id"])
+        assert failed["state"] == "failed"
+    assert Redirecting.num_asked == 0
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://a/b", "gopher://a", "//a/b", "http://", "x" * 100])
+def test_only_http_is_fetched(client: httpx.Client, url: str) -> None:
+    assert client.post("/v1/dubs", data={"to": "pt", "source_url": url}).status_code == 422
+
+
+def test_a_redirect_may_not_lead_inside(client: httpx.Client, inner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = httpx.URL(inner).port
+    checked = fetching.is_public
+    # This test's own server stands for a public one; everything else is judged as always.
+    monkeypatch.setattr(fetching, "is_public", lambda address: str(address) == "127.0.0.1" or checked(address))
+    made = client.post("/v1/dubs", data={"to": "pt", "source_url": f"http://127.0.0.1:{port}/"}).json()
+    failed = finished(client, made["id"])
+    assert failed["state"] == "failed"
+    assert "public address" in str(failed["error"])
+    assert Redirecting.num_asked == 1

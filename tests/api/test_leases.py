@@ -1,0 +1,201 @@
+"""Jobs that outlive their dispatchers, on both databases: none lost, none done twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from actors.errors import CapacityError
+from serve.auth import KeyRing, add_key, list_keys, revoke_key
+from serve.database import Database, until_it_answers
+from serve.errors import ConflictError, NotFoundError, ServiceFullError
+from serve.ids import new_dub_id
+from serve.jobs import DubOptions, Jobs, NewDub
+from serve.leases import LeaseLostError, Leases, Outcome
+from serve.settings import KeyLimits, ServeSettings
+from serve.tables import DubState, TargetState
+from tests.api.postgres import Postgres
+
+LIMITS = KeyLimits()
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    # Beside pytest's own folders, into which only we may look.
+    folder = Path("/tmp") / f"raydub-{new_dub_id()}"
+    server = Postgres(folder)
+    server.start()
+    yield server
+    with contextlib.suppress(Exception):
+        server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'a.db'}"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres").url
+    async with Database.open(url) as database:
+        yield database
+
+
+def new(owner: str, **fields: object) -> NewDub:
+    given = {"name": "x", "options": DubOptions(), "targets": ("pt", "fr"), "duration_s": 10.0, **fields}
+    return NewDub(id=new_dub_id(), owner=owner, **given)  # type: ignore[arg-type]
+
+
+def leases(database: Database, holder: str, lease_s: float = 60.0) -> Leases:
+    return Leases(database=database, holder=holder, lease_s=lease_s)
+
+
+DONE = Outcome(state=DubState.DONE, output="0" * 32, duration_s=10.0, source_language="en", event={})
+
+
+async def drain(database: Database) -> None:
+    """Leave no job of another test waiting."""
+    all_of_them = leases(database, "drain")
+    while (claimed := await all_of_them.claim()) is not None:
+        await all_of_them.finish(claimed[0].id, Outcome(state=DubState.CANCELLED, event={}))
+
+
+async def test_each_job_is_claimed_once_whoever_asks(database: Database) -> None:
+    await drain(database)
+    jobs = Jobs(database, 100)
+    made = [(await jobs.create(new("a"), KeyLimits(max_active_dubs=99)))[0].dub.id for _ in range(8)]
+    claims = await asyncio.gather(*(leases(database, f"d{number}").claim() for number in range(12)))
+    claimed = [claim[0].id for claim in claims if claim is not None]
+    assert sorted(claimed) == sorted(made)
+    assert all(claim[1] == ("pt", "fr") for claim in claims if claim is not None)
+    await drain(database)
+
+
+async def test_a_job_whose_holder_is_silent_goes_to_another_and_is_finished_once(database: Database) -> None:
+    await drain(database)
+    jobs = Jobs(database, 100)
+    dub_id = (await jobs.create(new("b", webhook_url="https://a.example/"), LIMITS))[0].dub.id
+    silent, other = leases(database, "silent", lease_s=0.05), leases(database, "other")
+    assert await silent.claim() is not None
+    await silent.note(dub_id, [("started", {"attempt": 1})], {})
+    await asyncio.sleep(0.1)
+    claimed = await other.claim()
+    assert claimed is not None
+    assert (claimed[0].id, claimed[0].num_attempts) == (dub_id, 2)
+    with pytest.raises(LeaseLostError):
+        await silent.note(dub_id, [("segment", {})], {})
+    with pytest.raises(LeaseLostError):
+        await silent.finish(dub_id, DONE)
+    assert await silent.renew([dub_id]) == []
+    await other.note(dub_id, [("started", {"attempt": 2})], {"stages": {}})
+    await other.finish(dub_id, DONE)
+    with pytest.raises(LeaseLostError):
+        await other.finish(dub_id, DONE)
+    events = await jobs.events_after(dub_id, 0)
+    assert [(event.number, event.kind) for event in events] == [(1, "started"), (2, "started"), (3, "done")]
+    view = await jobs.get("b", dub_id)
+    assert (view.dub.state, view.dub.revision) == ("done", 1)
+    assert {target.state for target in view.targets} == {TargetState.COMPLETED}
+
+
+async def test_a_job_handed_on_is_taken_at_once_and_counts_no_attempt(database: Database) -> None:
+    await drain(database)
+    jobs = Jobs(database, 100)
+    await jobs.create(new("c"), LIMITS)
+    first, second = leases(database, "first"), leases(database, "second")
+    claimed = await first.claim()
+    assert claimed is not None
+    await first.hand_on(claimed[0].id)
+    again = await second.claim()
+    assert again is not None
+    assert again[0].num_attempts == 1
+    await second.finish(again[0].id, DONE)
+
+
+async def test_limits_are_kept(database: Database) -> None:
+    await drain(database)
+    jobs = Jobs(database, max_queued=3)
+    limits = KeyLimits(max_active_dubs=2, media_s_per_day=90)
+    await jobs.create(new("d"), limits)
+    await jobs.create(new("d"), limits)
+    with pytest.raises(CapacityError, match="waiting or under way"):
+        await jobs.create(new("d"), limits)
+    await jobs.create(new("e", duration_s=40.0), limits)
+    with pytest.raises(ServiceFullError):
+        await jobs.create(new("f"), limits)
+    await drain(database)
+    with pytest.raises(CapacityError, match="has used 80 s and asks for 20 s"):
+        await jobs.create(new("e"), limits)
+
+
+async def test_what_was_deleted_still_counts_against_the_day(database: Database) -> None:
+    await drain(database)
+    jobs = Jobs(database, 100)
+    limits = KeyLimits(media_s_per_day=30)
+    dub_id = (await jobs.create(new("g"), limits))[0].dub.id
+    await jobs.cancel("g", dub_id)
+    await jobs.delete("g", dub_id)
+    with pytest.raises(NotFoundError):
+        await jobs.get("g", dub_id)
+    with pytest.raises(CapacityError):
+        await jobs.create(new("g"), limits)
+
+
+async def test_one_idempotency_key_makes_one_job_however_many_ask_at_once(database: Database) -> None:
+    limits = KeyLimits(max_active_dubs=99)
+    several = [Jobs(database, 100) for _ in range(4)]
+    asked = [jobs.create(new("h", idempotency_key="k", fingerprint="f"), limits) for jobs in several]
+    answers = await asyncio.gather(*asked)
+    assert len({view.dub.id for view, _ in answers}) == 1
+    assert [is_new for _, is_new in answers].count(True) == 1
+    with pytest.raises(ConflictError):
+        await several[0].create(new("h", idempotency_key="k", fingerprint="other"), limits)
+    await drain(database)
+
+
+async def test_keys_are_stored_by_hash_and_end_when_revoked(database: Database) -> None:
+    key = await add_key(database, "somebody", KeyLimits(requests_per_min=7))
+    [row] = [row for row in await list_keys(database) if row.name == "somebody"]
+    assert key not in repr(vars(row))
+    caller = await KeyRing(ServeSettings(), database).find(key)
+    assert caller is not None
+    assert (caller.owner, caller.limits.requests_per_min) == (f"key:{row.id}", 7)
+    await revoke_key(database, row.id)
+    assert await KeyRing(ServeSettings(), database).find(key) is None
+
+
+async def test_migrations_of_several_dispatchers_at_once(tmp_path: Path, postgres: Postgres) -> None:
+    @asynccontextmanager
+    async def opened(url: str) -> AsyncIterator[None]:
+        async with Database.open(url):
+            yield
+
+    for url in (f"sqlite+aiosqlite:///{tmp_path / 'b.db'}", postgres.url):
+        contexts: list[AbstractAsyncContextManager[None]] = [opened(url) for _ in range(4)]
+        await asyncio.gather(*(context.__aenter__() for context in contexts))
+        for context in contexts:
+            await context.__aexit__(None, None, None)
+
+
+async def test_work_waits_for_a_database_that_is_stopped(postgres: Postgres) -> None:
+    async with Database.open(postgres.url) as database:
+        await drain(database)
+        jobs = Jobs(database, 100)
+        dub_id = (await jobs.create(new("i"), LIMITS))[0].dub.id
+        holder = leases(database, "holder")
+        assert await holder.claim() is not None
+        await asyncio.to_thread(postgres.stop)
+        try:
+            noting = asyncio.create_task(until_it_answers(lambda: holder.note(dub_id, [("segment", {})], {})))
+            await asyncio.sleep(0.5)
+            assert not noting.done()
+        finally:
+            await asyncio.to_thread(postgres.start)
+        await noting
+        await until_it_answers(lambda: holder.finish(dub_id, DONE))
+        assert [event.kind for event in await jobs.events_after(dub_id, 0)] == ["segment", "done"]
