@@ -20,6 +20,7 @@ import numpy as np
 
 from actors.errors import DubbingError, EngineError, ItemError
 from actors.types import ASR_HZ, PlanRequest, TranscribeRequest, TranslateRequest
+from cluster.caching import fresh
 from cluster.config import Config
 from cluster.logs import log_context
 from cluster.pools import Pools, speech_stage
@@ -165,7 +166,7 @@ class Dispatcher:
             try:
                 for pool, request in requests:
                     # An engine that does not speak these languages is loaded all the same.
-                    with contextlib.suppress(ItemError):
+                    with fresh(), contextlib.suppress(ItemError):
                         await pool.submit(request)
                 break
             except EngineError as error:

@@ -65,7 +65,8 @@ class Recorder:
         self._leases = leases
         self._files = files
         self._bells = bells
-        self._happened: asyncio.Queue[Happening | Written] = asyncio.Queue()
+        self._happened: asyncio.Queue[Happening | Written | None] = asyncio.Queue()
+        """Ends with None."""
         self._progress: dict[str, Any] = {}
         self._told_s = 0.0
         self._has_told_first = False
@@ -77,11 +78,12 @@ class Recorder:
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         assert self._writing is not None
-        self._writing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._writing
-        if kind is None or issubclass(kind, Exception):
-            await self._flush([])
+        if kind is not None and not issubclass(kind, Exception):  # cancelled: what was not written will come again
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+            return
+        self._happened.put_nowait(None)
+        await self._writing
 
     def observe(self, happening: Happening) -> None:
         if not isinstance(happening, MixedBlock):
@@ -101,19 +103,16 @@ class Recorder:
             self.tell("progress", **self._progress)
 
     async def _write_forever(self) -> None:
-        while True:
-            first = await self._happened.get()
+        is_last = False
+        while not is_last:
+            happened = [await self._happened.get()]
             await asyncio.sleep(FLUSH_S)
-            await asyncio.shield(self._flush([first]))
-
-    async def _flush(self, happened: list[Happening | Written]) -> None:
-        while not self._happened.empty():
-            happened.append(self._happened.get_nowait())
-        if not happened:
-            return
-        events = [event for one in happened for event in await self._events(one)]
-        await until_it_answers(lambda: self._leases.note(self._dub_id, events, self._progress))
-        self._bells.ring(self._dub_id)
+            while not self._happened.empty():
+                happened.append(self._happened.get_nowait())
+            is_last = happened[-1] is None
+            events = [event for one in happened if one is not None for event in await self._events(one)]
+            await until_it_answers(functools.partial(self._leases.note, self._dub_id, events, self._progress))
+            self._bells.ring(self._dub_id)
 
     async def _events(self, happening: Happening | Written) -> list[Written]:
         match happening:

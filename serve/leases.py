@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from serve.database import Database
@@ -118,6 +118,8 @@ class Leases:
                 "output": outcome.output,
                 "revision": Dub.revision + 1,
                 "duration_s": outcome.duration_s,
+                # Of a URL it was not known before.
+                "charged_s": (outcome.duration_s or 0.0) * _num_targets(dub_id),
                 "source_language": outcome.source_language,
             }
         async with self.database.transaction() as session:
@@ -159,6 +161,10 @@ class Leases:
 
     def _is_mine(self) -> ColumnElement[bool]:
         return and_(Dub.lease_owner == self.holder, Dub.state == DubState.RUNNING)
+
+
+def _num_targets(dub_id: str) -> ScalarSelect[int]:
+    return select(func.count()).select_from(Target).where(Target.dub_id == dub_id).scalar_subquery()
 
 
 def _is_free(now_s: float) -> ColumnElement[bool]:

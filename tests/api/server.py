@@ -16,6 +16,9 @@ from serve.api import make_api
 from serve.app import Choice, make_dispatcher
 from serve.dispatcher import Dispatcher
 
+NO_MODELS = tuple(f"{task}.engine=tests.standins.refusing" for task in ("transcription", "translation", "speech"))
+"""With the configuration ``base``: nothing is loaded, nothing heard, every dub is its source."""
+
 
 @dataclass(frozen=True)
 class Running:
@@ -28,18 +31,18 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(data: Path, *settings: str) -> Iterator[Running]:
+def running(data: Path, *settings: str, config: str = "offline") -> Iterator[Running]:
     """The service on real models, loaded when first needed."""
-    chosen = Choice(set=("ray.mode=inline", f"serve.data_dir={data}", "serve.drain_s=0", *settings))
+    chosen = Choice(config=config, set=("ray.mode=inline", f"serve.data_dir={data}", "serve.drain_s=0", *settings))
     dispatcher = make_dispatcher(chosen)
-    config = uvicorn.Config(
+    served = uvicorn.Config(
         make_api(dispatcher.settings, dispatcher),
         port=0,
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=1,
     )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(served)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import select
 import socket
 import threading
 import time
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
+import numpy as np
 import pytest
 
 import cluster.fetch as fetching
 from serve.auth import hash_key
-from tests.api.server import Running, finished, running
+from tests.api.server import NO_MODELS, Running, finished, running
 
 KEY, OTHER, SLOW = "a key for tests", "somebody else's", "one that may ask little"
 
@@ -36,7 +39,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         "serve.max_body_bytes=2000",
         "fetch.schemes=[http, https]",
     )
-    with running(tmp_path_factory.mktemp("data"), *settings) as service:
+    with running(tmp_path_factory.mktemp("data"), *NO_MODELS, *settings, config="base") as service:
         yield service
 
 
@@ -49,8 +52,21 @@ def client(service: Running) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module")
 def open_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """No keys needed: loopback."""
-    with running(tmp_path_factory.mktemp("open")) as service:
+    with running(tmp_path_factory.mktemp("open"), *NO_MODELS, config="base") as service:
         yield service
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sound is enough here."""
+    path = tmp_path_factory.mktemp("talk") / "talk.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        tone = 3000 * np.sin(np.arange(12 * 16_000) / 10)
+        file.writeframes(tone.astype("<i2").tobytes())
+    return path
 
 
 def upload(client: httpx.Client, path: Path, name: str = "talk.mp4", **data: str) -> httpx.Response:
@@ -78,7 +94,7 @@ def test_nothing_but_health_and_documents_is_answered_without_a_key(service: Run
         {"authorization": KEY},
         {"xi-api-key": "x" * 5000},
         {"xi-api-key": KEY.upper()},
-        {"authorization": b"Bearer \xff\xfe\x00".replace(b"\x00", b"\x01")},
+        {"authorization": b"Bearer \xff\xfe"},
         {"x-api-key": KEY},
         {"cookie": f"key={KEY}"},
     ],
@@ -193,27 +209,25 @@ def test_a_file_name_becomes_no_path_and_no_markup(service: Running, client: htt
     assert page.headers["content-type"] == "application/json"
     report = next(service.dispatcher.files.folder(made["id"]).glob("*/report.html")).read_text()
     assert "<img src=x" not in report
-    assert "text/html" not in client.get(f"/v1/dubs/{made['id']}/transcripts/pt/vtt").headers["content-type"]
 
 
 # --- bodies
 
 
-def test_an_upload_past_the_limit_is_refused_while_it_comes(client: httpx.Client) -> None:
-    read = 0
-
-    def endless() -> Iterator[bytes]:
-        nonlocal read
+def test_an_upload_past_the_limit_is_refused_while_it_comes(service: Running) -> None:
+    with socket.create_connection(("127.0.0.1", httpx.URL(service.url).port or 0)) as raw:
+        raw.sendall(
+            b"POST /v1/dubs HTTP/1.1\r\nhost: localhost\r\nxi-api-key: " + KEY.encode() + b"\r\n"
+            b"transfer-encoding: chunked\r\ncontent-type: multipart/form-data; boundary=b\r\n\r\n"
+        )
         head = b'--b\r\ncontent-disposition: form-data; name="file"; filename="x"\r\n\r\n'
-        yield head
-        while read < 400_000_000:
-            read += 65536
-            yield b"x" * 65536
-
-    with contextlib.suppress(httpx.TransportError):  # the server may hang up while we still send
-        answer = client.post("/v1/dubs", content=endless(), headers={"content-type": "multipart/form-data; boundary=b"})
-        assert answer.status_code == 413
-    assert read < 400_000_000
+        raw.sendall(b"%x\r\n%s\r\n" % (len(head), head))
+        chunk, num_sent = b"10000\r\n" + b"x" * 0x10000 + b"\r\n", 0
+        while not select.select([raw], [], [], 0)[0]:
+            raw.sendall(chunk)
+            num_sent += 0x10000
+            assert num_sent < 1_000_000_000, "nobody stops an endless upload"
+        assert raw.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_body_without_a_file_has_a_limit_of_its_own(client: httpx.Client) -> None:
