@@ -102,7 +102,7 @@ def make_router(settings: ServeSettings) -> APIRouter:
 
 
 def _add_creation(router: APIRouter, settings: ServeSettings) -> None:
-    @router.post("", status_code=201, responses=documented(400, 409), max_body_size=settings.max_upload_bytes)
+    @router.post("", status_code=201, responses=documented(409), max_body_size=settings.max_upload_bytes)
     async def create(
         response: Response,
         caller: TheCaller,

@@ -119,7 +119,7 @@ def make_router(settings: ServeSettings) -> APIRouter:
 
 
 def _add_creation(router: APIRouter, settings: ServeSettings) -> None:
-    @router.post("", responses=documented(400), max_body_size=settings.max_upload_bytes)
+    @router.post("", responses=documented(), max_body_size=settings.max_upload_bytes)
     async def dub(
         caller: TheCaller,
         dispatcher: TheDispatcher,

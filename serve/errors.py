@@ -163,7 +163,7 @@ def handle_errors(app: FastAPI) -> None:
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For a route's ``responses``: these errors, and those that any request may meet."""
-    everywhere = {401, 403, 408, 413, 422, 429, 500, 503}
+    everywhere = {400, 401, 403, 408, 413, 422, 429, 500, 503}
     return {
         status: {
             "description": HTTPStatus(status).phrase,

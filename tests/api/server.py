@@ -20,6 +20,14 @@ NO_MODELS = tuple(f"{task}.engine=tests.standins.refusing" for task in ("transcr
 """With the configuration ``base``: nothing is loaded, nothing heard, every dub is its source."""
 
 
+STANDINS = (
+    "transcription.engine=tests.standins.hears",
+    "translation.engine=tests.standins.translates",
+    "speech.engine=tests.standins.speaks",
+)
+"""With ``base``: dubs as ever, but for the models."""
+
+
 @dataclass(frozen=True)
 class Running:
     url: str

@@ -16,7 +16,7 @@ from elevenlabs.core.api_error import ApiError
 from elevenlabs.types import DubbingTargetSegmentUpdateRequest
 
 from serve.auth import hash_key
-from tests.api.server import Running, finished, running
+from tests.api.server import STANDINS, Running, finished, running
 
 KEY = "a key for tests"
 
@@ -24,7 +24,9 @@ KEY = "a key for tests"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     keys = f"serve.auth.keys=[{{name: tests, sha256: {hash_key(KEY)}}}]"
-    with running(tmp_path_factory.mktemp("data"), "serve.auth.required=true", keys) as service:
+    with running(
+        tmp_path_factory.mktemp("data"), *STANDINS, "serve.auth.required=true", keys, config="base"
+    ) as service:
         yield service
 
 

@@ -14,8 +14,11 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import status_code_conformance
 
+from serve.auth import hash_key
 from tests.api.server import NO_MODELS, Running, running
 
+KEY = "a key for tests"
+HEADERS = {"authorization": f"Bearer {KEY}", "xi-api-key": KEY}
 EXAMPLES = 8
 """Of each operation, to stay well under a minute in all."""
 
@@ -23,8 +26,9 @@ EXAMPLES = 8
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     # Nobody is held to a rate here; what is accepted by chance waits in a queue of its own.
-    limits = "serve.auth.limits={requests_per_min: 1000000, max_active_dubs: 1000}"
-    settings = (*NO_MODELS, limits, "serve.allow_source_urls=false")
+    limits = "{requests_per_min: 1000000, max_active_dubs: 1000}"
+    keys = f"serve.auth.keys=[{{name: tests, sha256: {hash_key(KEY)}, limits: {limits}}}]"
+    settings = (*NO_MODELS, keys, "serve.allow_source_urls=false")
     with running(tmp_path_factory.mktemp("data"), *settings, config="base") as service:
         yield service
 
@@ -49,7 +53,7 @@ def ask(cases: SearchStrategy[schemathesis.Case]) -> None:
     )
     @given(case=cases)
     def one(case: schemathesis.Case) -> None:
-        case.call_and_validate(checks=[not_a_server_error, status_code_conformance], timeout=30)
+        case.call_and_validate(checks=[not_a_server_error, status_code_conformance], timeout=30, headers=HEADERS)
 
     with contextlib.suppress(Unsatisfiable):  # an operation without parameters cannot be asked wrongly
         one()
