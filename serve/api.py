@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from serve import dubbing, elevenlabs, elevenlabs_projects
 from serve.dispatcher import Dispatcher, Health
 from serve.dub_stream import dub_stream_routes
-from serve.errors import RETRY_SOON_S, handle_errors
+from serve.errors import RETRY_SOON_S, document_errors, handle_errors
 from serve.middleware import Deadlines, Guard, SecureHeaders
 from serve.models_api import model_routes
 from serve.page import PUBLIC_PREFIX, page_routes, status_routes
@@ -53,6 +53,7 @@ def make_api(settings: ServeSettings, dispatcher: Dispatcher) -> FastAPI:
     )
     app.state.dispatcher = dispatcher
     handle_errors(app)
+    document_errors(app)
     _add_health(app, dispatcher)
     app.include_router(page_routes())
     for routes in (dubbing, elevenlabs_projects, elevenlabs):  # a project is no dubbing_id: it comes first

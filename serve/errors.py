@@ -161,13 +161,31 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)  # type: ignore[arg-type]
 
 
+ANYWHERE = (400, 401, 403, 408, 413, 422, 429, 500, 503)
+"""What any request may be answered with, whatever it asks for."""
+
+
+def document_errors(app: FastAPI) -> None:
+    """Have the OpenAPI document name ``ANYWHERE`` at every operation, and 404 where a path names a thing."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = make()
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                for status in (*ANYWHERE, *([404] if "{" in path else [])):
+                    operation["responses"].setdefault(str(status), {"description": HTTPStatus(status).phrase})
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's own documentation has it
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For a route's ``responses``: these errors, and those that any request may meet."""
-    everywhere = {400, 401, 403, 408, 413, 422, 429, 500, 503}
     return {
         status: {
             "description": HTTPStatus(status).phrase,
             "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
         }
-        for status in sorted(everywhere | set(statuses))
+        for status in sorted({*ANYWHERE, *statuses})
     }

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from cluster.demo import make_talk
-from tests.api.server import STANDINS, Running, running
+from tests.api.server import Running, running
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("data"), *STANDINS, config="base") as service:
+    with running(tmp_path_factory.mktemp("data")) as service:
         yield service
 
 

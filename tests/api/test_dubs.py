@@ -12,7 +12,13 @@ import httpx
 import httpx_sse
 import pytest
 
-from tests.api.server import Running, finished
+from tests.api.server import STANDINS, Running, finished, running
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("data"), *STANDINS, config="base") as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
