@@ -48,6 +48,7 @@ def ask(cases: SearchStrategy[schemathesis.Case]) -> None:
         max_examples=EXAMPLES,
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
+        deadline=None,
         derandomize=True,
         database=None,
     )
