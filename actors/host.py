@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +92,27 @@ class EngineHost:
         if isinstance(error, ItemError):
             return error
         return ItemError(f"{self._name}: {type(error).__name__}: {error}")
+
+
+class ActorHost:
+    """The host as a Ray actor, its engine on a thread of its own.
+
+    While the engine works, the actor's event loop unpacks the next batch and packs the last one's results: else the
+    engine would stand for a millisecond or more between two batches. Batches run in the order of the calls.
+    """
+
+    def __init__(self, task: Task, engine: str, options: Mapping[str, Any]) -> None:
+        self._host = EngineHost(task, engine, options)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{task}-{engine}")
+
+    async def load(self) -> float:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._host.load)
+
+    async def run(self, batch: Sequence[Any]) -> BatchReport:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._host.run, batch)
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._host.close)
 
 
 def is_out_of_memory(error: Exception) -> bool:

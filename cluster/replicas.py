@@ -13,7 +13,7 @@ import ray
 import ray.exceptions
 
 from actors.errors import DubbingError, EngineError, EngineLoadError
-from actors.host import BatchReport, EngineHost
+from actors.host import ActorHost, BatchReport, EngineHost
 from actors.types import Task
 from cluster.config import StageConfig
 
@@ -115,7 +115,7 @@ class RayReplica(Replica):
     """The engine in a Ray actor of this driver: it dies with the driver, and no GPU leaks."""
 
     def __init__(self, task: Task, stage: StageConfig) -> None:
-        actor = ray.remote(EngineHost).options(
+        actor = ray.remote(ActorHost).options(
             num_cpus=stage.pool.num_cpus,
             num_gpus=stage.pool.num_gpus,
             resources=dict(stage.pool.resources),
