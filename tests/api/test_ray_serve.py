@@ -1,0 +1,119 @@
+"""The service as it is deployed: ``raydub serve`` on Ray Serve, real models; a dispatcher killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import httpx_sse
+import psutil
+import pytest
+
+from tests.api.server import finished
+
+
+@dataclass(frozen=True)
+class Service:
+    url: str
+    process: psutil.Process
+
+    def dispatchers(self) -> list[psutil.Process]:
+        """Ray names its workers by what they run."""
+        found = []
+        for child in self.process.children(recursive=True):
+            try:
+                if "ServeReplica" in " ".join(child.cmdline()):
+                    found.append(child)
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("served")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = (f"serve.data_dir={folder}", "serve.lease_s=2", "serve.poll_s=0.3", "store.url=none")
+    arguments = [argument for setting in settings for argument in ("--set", setting)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serve.cli", "serve", "--port", str(port), *arguments],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+        )
+    running = Service(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
+    try:
+        wait_until(lambda: answers(f"{running.url}/healthz"), process)
+        yield running
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=120) == 0, (folder / "log").read_text()[-3000:]
+    finally:
+        children = running.process.children(recursive=True) if process.poll() is None else []
+        for child in [*children, *([running.process] if process.poll() is None else [])]:
+            child.kill()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def wait_until(condition: object, process: subprocess.Popen[bytes]) -> None:
+    while not condition():  # type: ignore[operator]
+        assert process.poll() is None, "the service ended while starting"
+        time.sleep(0.2)
+
+
+def follow(client: httpx.Client, dub_id: str, after: int) -> Iterator[httpx_sse.ServerSentEvent]:
+    with httpx_sse.connect_sse(
+        client, "GET", f"/v1/dubs/{dub_id}/events", headers={"last-event-id": str(after)}
+    ) as source:
+        source.response.raise_for_status()
+        # A comment, which keeps the connection open, is to this client an event without data.
+        yield from (event for event in source.iter_sse() if event.data)
+
+
+def test_a_dub_survives_the_death_of_its_dispatcher(service: Service, talk: Path) -> None:
+    with httpx.Client(base_url=service.url, timeout=60) as client:
+        with talk.open("rb") as file:
+            made = client.post("/v1/dubs", data={"to": "pt", "source": "en"}, files={"file": ("talk.mp4", file)})
+        assert made.status_code == 201, made.text
+        dub_id = made.json()["id"]
+
+        seen: list[httpx_sse.ServerSentEvent] = []
+        for event in follow(client, dub_id, 0):
+            seen.append(event)
+            if event.event == "segment":
+                break
+        assert "done" not in [event.event for event in seen]
+        [dispatcher] = service.dispatchers()
+        dispatcher.kill()
+
+        while not seen or seen[-1].event not in ("done", "failed"):
+            try:
+                for event in follow(client, dub_id, int(seen[-1].id)):
+                    seen.append(event)
+            except (httpx.HTTPError, httpx_sse.SSEError):
+                time.sleep(0.3)  # the proxy has no dispatcher at the moment
+
+        assert [int(event.id) for event in seen] == list(range(1, len(seen) + 1))
+        kinds = [event.event for event in seen]
+        assert kinds.count("started") == 2
+        assert kinds.count("done") == 1
+        assert [event.json()["attempt"] for event in seen if event.event == "started"] == [1, 2]
+        assert finished(client, dub_id)["revision"] == 1
+        assert client.get(f"/v1/dubs/{dub_id}/media").status_code == 200
+        assert client.get("/readyz").json() == {"status": "ready"}
