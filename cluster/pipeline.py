@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from actors.types import ASR_HZ, Unit
+from actors.types import ASR_HZ, Samples, Unit
 from cluster import lease, outputs
 from cluster.aligning import needs_embedding
-from cluster.branches import Arm, branches_of
+from cluster.branches import Arm, Branch, branches_of
 from cluster.checking import Checker, Retry
 from cluster.config import Config
 from cluster.cues import SpokenCue, read_cues
@@ -114,62 +114,22 @@ async def dub(
         suffix = await asyncio.to_thread(output_suffix, info, config.media)
         own = await asyncio.to_thread(_own_text, job, info.duration_s, config.subtitles)
         progress.begin(info.duration_s)
-        limit = config.pipeline
 
         damage = Damage()
         audio = decode_audio(info, track, hz=ASR_HZ, channels="mono", config=config.media, damage=damage)
-        listener: Listener | CueListener | Given
-        if job.given is not None:
-            listener = job.given
-            windows = from_thread(cut_windows(audio, config.windows), limit.max_windows)
-            said = job.given.units(windows, config, progress)
-        elif job.subtitles is None:
-            windows = from_thread(cut_windows(audio, config.windows), limit.max_windows)
-            transcription = await pools.get("transcription", config.transcription, progress.asker)
-            listener = Listener(
-                config, transcription, job.source_language, job.targets, progress, own_text=own.by_target
-            )
-            transcripts = ordered_map(listener.watch(windows), listener.transcribe, limit.max_windows)
-            said = group_units(heard_segments(transcripts, config), config, info.duration_s)
-        else:
-            listener = CueListener(cues=own.source, language=job.source_language or "und", progress=progress)
-            heard = listener.segments(from_thread(cue_windows(audio, own.source), limit.max_windows))
-            said = group_units(heard, config, info.duration_s)
-
+        source, said = await _said(job, own, audio, info.duration_s, config, pools, progress)
         units: list[Unit] = []
         grouped = tap(tap(said, observe), lambda heard: units.append(heard.unit))
 
         branches = branches_of(job.targets, job.arms, config)
         tracks: list[asyncio.Task[Mixdown]] = []
         checks: list[Mapping[str, Sequence[Measure]]] = []
-        async with tee(grouped, len(branches), limit.max_utterances) as readers, asyncio.TaskGroup() as dubs:
+        async with tee(grouped, len(branches), config.pipeline.max_utterances) as readers, asyncio.TaskGroup() as dubs:
             for branch, reader in zip(branches, readers, strict=True):
-                meaning = None
-                if job.given is not None:
-                    lines = singly(job.given.utterances(reader, branch.target, progress))
-                elif branch.target in own.by_target:
-                    cues = own.by_target[branch.target]
-                    lines = singly(cue_utterances(reader, cues, branch.target, info.duration_s, progress))
-                else:
-                    translation = await pools.get("translation", branch.config.translation, progress.asker)
-                    embedding = await _embedding_pool(pools, branch.config, progress)
-                    translator = Translator(branch.config, translation, embedding, branch.target, progress)
-                    lines = ordered_map(reader, translator.translate, limit.max_utterances)
-                    meaning = None if embedding is None else Meaning(branch.config, embedding)
+                lines, meaning = await _lines(job, own, reader, branch, info.duration_s, pools, progress)
                 utterances = tap(lines, functools.partial(_each, observe))
-
-                speech = await pools.get("speech", speech_stage(branch.config, branch.target), progress.asker)
-                pace = Pace()
-                planner = Planner(branch.config, speech, branch.target, progress, meaning, pace)
-                planned = with_next(flatten(ordered_map(utterances, planner.plan, limit.max_utterances)))
-                speaker = Speaker(branch.config, speech, branch.target, progress, pace)
                 checker = Checker(branch.config, pools, branch.target, progress, dubs)
-                speak: Callable[[Ahead], Awaitable[Spoken]] = speaker.speak
-                if branch.config.quality.retry:
-                    speak = Retry(speaker, checker).speak
-                if job.given is not None:
-                    speak = afresh(speak, job.given.only, lambda ahead: ahead[0].utterance.id)
-                spoken = tap(ordered_map(planned, speak, limit.max_utterances), observe)
+                spoken = tap(await _spoken(job, utterances, meaning, checker, branch, pools, progress), observe)
                 checks.append(checker.found)
 
                 mixing = mix_down(
@@ -192,10 +152,10 @@ async def dub(
             suffix=suffix,
             track=track,
             heard=Heard(
-                language=listener.language,
-                language_probability=listener.language_probability,
+                language=source.language,
+                language_probability=source.language_probability,
                 units=tuple(units),
-                num_failed_windows=listener.num_failed,
+                num_failed_windows=source.num_failed,
                 damaged=bool(damage) or (job.given is not None and job.given.damaged),
             ),
             dubs=[mixed.result() for mixed in tracks],
@@ -205,6 +165,77 @@ async def dub(
             pools=pools.stats(),
         )
         return await _to_the_end(in_own_thread(write, "write results"))
+
+
+async def _said(
+    job: Job,
+    own: _OwnText,
+    audio: Iterator[Samples],
+    media_end_s: float,
+    config: Config,
+    pools: Pools,
+    progress: Progress,
+) -> tuple[Listener | CueListener | Given, AsyncIterator[HeardUnit]]:
+    """What is said in the source: as a manifest or subtitles have it, else as it is heard."""
+    max_windows = config.pipeline.max_windows
+    if job.given is not None:
+        windows = from_thread(cut_windows(audio, config.windows), max_windows)
+        return job.given, job.given.units(windows, config, progress)
+    if job.subtitles is not None:
+        cues = CueListener(cues=own.source, language=job.source_language or "und", progress=progress)
+        segments = cues.segments(from_thread(cue_windows(audio, own.source), max_windows))
+        return cues, group_units(segments, config, media_end_s)
+    windows = from_thread(cut_windows(audio, config.windows), max_windows)
+    transcription = await pools.get("transcription", config.transcription, progress.asker)
+    listener = Listener(config, transcription, job.source_language, job.targets, progress, own_text=own.by_target)
+    transcripts = ordered_map(listener.watch(windows), listener.transcribe, max_windows)
+    return listener, group_units(heard_segments(transcripts, config), config, media_end_s)
+
+
+async def _lines(
+    job: Job,
+    own: _OwnText,
+    units: AsyncIterator[HeardUnit],
+    branch: Branch,
+    media_end_s: float,
+    pools: Pools,
+    progress: Progress,
+) -> tuple[AsyncIterator[Sequence[Utterance]], Meaning | None]:
+    """What is to be said in the target language, and what compares meanings where there is a choice of texts."""
+    config, target = branch.config, branch.target
+    if job.given is not None:
+        return singly(job.given.utterances(units, target, progress)), None
+    if target in own.by_target:
+        return singly(cue_utterances(units, own.by_target[target], target, media_end_s, progress)), None
+    translation = await pools.get("translation", config.translation, progress.asker)
+    embedding = await _embedding_pool(pools, config, progress)
+    translator = Translator(config, translation, embedding, target, progress)
+    lines = ordered_map(units, translator.translate, config.pipeline.max_utterances)
+    return lines, None if embedding is None else Meaning(config, embedding)
+
+
+async def _spoken(
+    job: Job,
+    utterances: AsyncIterator[Sequence[Utterance]],
+    meaning: Meaning | None,
+    checker: Checker,
+    branch: Branch,
+    pools: Pools,
+    progress: Progress,
+) -> AsyncIterator[Spoken]:
+    """Every line planned, fitted to its time, and spoken."""
+    config, target, max_utterances = branch.config, branch.target, branch.config.pipeline.max_utterances
+    speech = await pools.get("speech", speech_stage(config, target), progress.asker)
+    pace = Pace()
+    planner = Planner(config, speech, target, progress, meaning, pace)
+    planned = with_next(flatten(ordered_map(utterances, planner.plan, max_utterances)))
+    speaker = Speaker(config, speech, target, progress, pace)
+    speak: Callable[[Ahead], Awaitable[Spoken]] = speaker.speak
+    if config.quality.retry:
+        speak = Retry(speaker, checker).speak
+    if job.given is not None:
+        speak = afresh(speak, job.given.only, lambda ahead: ahead[0].utterance.id)
+    return ordered_map(planned, speak, max_utterances)
 
 
 def _each(observe: Callable[[Happening], None], lines: Iterable[Utterance]) -> None:

@@ -75,7 +75,9 @@ def test_a_decoded_array_cannot_be_written_to() -> None:
         clip.samples[0] = 1.0
 
 
-@pytest.mark.parametrize("value", [ItemFailure(error=ItemError("bad")), "text", {"a": 1}, object()], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [ItemFailure(error=ItemError("bad")), "text", {"a": 1}, object()], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_record_is_refused(value: object) -> None:
     with pytest.raises(CodecError):
         codec.encode(value)
