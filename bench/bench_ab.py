@@ -23,12 +23,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from hesitant_talk import make_hesitant_talk, talks
+from hesitant_talk import Hall, make_hesitant_talk, talks
 
 from cluster.ab import JSON_NAME
 from cluster.ab_result import Comparison
 from cluster.ab_statistics import Clusters, compare, make_clusters
-from cluster.demo import Voices
 
 NUM_SEEDS, MIN_WITHOUT_WINNER = 20, 18
 NUM_RESAMPLES = 10_000
@@ -51,10 +50,10 @@ class Row:
 
 def make_talks(folder: Path, num_talks: int, num_sentences: int, texts: Path | None) -> list[Path]:
     paths = []
-    with Voices() as voices:
+    with Hall() as hall:
         for index, (speaker, sentences) in enumerate(talks(num_talks, num_sentences, texts)):
             paths.append(folder / f"talk{index:02d}.m4a")
-            make_hesitant_talk(paths[-1], speaker, sentences, voices, seed=index)
+            make_hesitant_talk(paths[-1], speaker, sentences, hall, seed=index)
     return paths
 
 

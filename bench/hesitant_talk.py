@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 import random
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 import soxr
 
-from actors.types import Samples
+from actors.engine import make_engine
+from actors.types import ASR_HZ, Samples, TranscribeRequest, Word
 from cluster.demo import Voices
 from cluster.demo_script import CHAPTERS, SPEAKERS
 from cluster.encoding import ENCODE_HZ, AudioEncoder
@@ -64,24 +66,75 @@ def _divided(unit: Mapping[str, Any]) -> Sentence:
     return [" ".join(unit["src"][first:end]) for first, end in itertools.pairwise(bounds)]
 
 
-def make_hesitant_talk(path: Path, speaker: str, sentences: Sequence[Sentence], voices: Voices, seed: int) -> float:
+def make_hesitant_talk(path: Path, speaker: str, sentences: Sequence[Sentence], hall: Hall, seed: int) -> float:
     """Write it as MP4 audio; its length in seconds."""
     rng = random.Random(seed)
     with AudioEncoder(path, num_channels=1, bits_per_s=96_000) as encoder:
-        for samples in _sound(speaker, sentences, voices, rng):
+        for samples in _sound(speaker, sentences, hall, rng):
             encoder.write(samples[:, None])
         return encoder.duration_s
 
 
-def _sound(speaker: str, sentences: Sequence[Sentence], voices: Voices, rng: random.Random) -> Iterator[Samples]:
+class Hall:
+    """The voices, and an ear that finds the words in what they said."""
+
+    def __init__(self) -> None:
+        self._voices = Voices()
+        self._ear = make_engine("transcription", "faster_whisper", {"model": "base"})
+        self._ear.load()
+
+    def __enter__(self) -> Hall:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ear.close()
+        self._voices.__exit__()
+
+    def speak(self, speaker: str, sentence: Sentence) -> list[Samples]:
+        """Each phrase's sound at ``ENCODE_HZ``, cut from the sentence said in one go: its melody goes on over a pause.
+
+        Said one by one, phrases end like sentences, and are heard as such. A cut that is not found is left out.
+        """
+        clip, gain_db = self._voices.speak(speaker, " ".join(sentence))
+        louder = np.float32(10 ** (gain_db / 20))
+        sound = (louder * soxr.resample(clip.samples, clip.sample_hz, ENCODE_HZ)).astype(np.float32)
+        heard = soxr.resample(sound, ENCODE_HZ, ASR_HZ).astype(np.float32)
+        [transcript] = self._ear.run([TranscribeRequest(samples=heard, language="en")])
+        words = [word for segment in transcript.segments for word in segment.words]
+        cuts = [_quietest(sound, *gap) for gap in _gaps(sentence, words)]
+        return np.split(sound, cuts)
+
+
+def _gaps(sentence: Sentence, heard: Sequence[Word]) -> Iterator[tuple[float, float]]:
+    """Where in time one phrase's last word ends and the next one's first begins, of those that were both heard."""
+    said = [_plain(word) for phrase in sentence for word in phrase.split()]
+    found = difflib.SequenceMatcher(None, said, [_plain(word.text) for word in heard], autojunk=False)
+    place = {a + at: b + at for a, b, size in found.get_matching_blocks() for at in range(size)}
+    for first in itertools.accumulate(len(phrase.split()) for phrase in sentence[:-1]):
+        if first - 1 in place and place.get(first) == place[first - 1] + 1:
+            yield heard[place[first - 1]].end_s, heard[place[first]].start_s
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"\W", "", word).lower()
+
+
+def _quietest(sound: Samples, end_s: float, start_s: float) -> int:
+    """The sample in or near a gap around which it is quietest, so that no word is cut into."""
+    first, last = (round((time_s + margin_s) * ENCODE_HZ) for time_s, margin_s in ((end_s, -0.06), (start_s, 0.06)))
+    first, last = max(0, min(first, last)), min(len(sound), max(first, last))
+    width = round(0.01 * ENCODE_HZ)
+    power = np.convolve(np.square(sound[first:last]), np.ones(width), mode="same")
+    return first + int(np.argmin(power))
+
+
+def _sound(speaker: str, sentences: Sequence[Sentence], hall: Hall, rng: random.Random) -> Iterator[Samples]:
     yield _silence(0.5)
     for sentence in sentences:
-        for index, phrase in enumerate(sentence):
+        for index, phrase in enumerate(hall.speak(speaker, sentence)):
             if index:
                 yield _silence(rng.uniform(*INSIDE_S))
-            clip, gain_db = voices.speak(speaker, phrase)
-            louder = np.float32(10 ** (gain_db / 20))
-            yield (louder * soxr.resample(clip.samples, clip.sample_hz, ENCODE_HZ)).astype(np.float32)
+            yield phrase
         yield _silence(rng.uniform(*BETWEEN_S))
 
 
