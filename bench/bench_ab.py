@@ -60,6 +60,7 @@ def make_talks(folder: Path, num_talks: int, num_sentences: int, texts: Path | N
 def run_ab(inputs: Sequence[Path], a: str, b: str, out: Path, settings: Sequence[str]) -> Comparison:
     command = [sys.executable, "-m", "cluster.cli", "ab", "--a", a, "--b", b, "--from", "en", "--to", "pt"]
     assigned = [part for setting in settings for part in ("--set", setting)]
+    command += ["--subtitles", "srt"] if all(path.with_suffix(".srt").is_file() for path in inputs) else []
     subprocess.run([*command, "--out", str(out), *assigned, *map(str, inputs)], check=True, stdout=sys.stderr)
     return Comparison.model_validate_json((out / JSON_NAME).read_text())
 

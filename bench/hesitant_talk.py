@@ -7,7 +7,7 @@ import itertools
 import json
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from actors.types import ASR_HZ, Samples, TranscribeRequest, Word
 from cluster.demo import Voices
 from cluster.demo_script import CHAPTERS, SPEAKERS
 from cluster.encoding import ENCODE_HZ, AudioEncoder
+from cluster.subtitles import Cue, render
 
 INSIDE_S = (0.5, 0.8)
 """Pauses inside a sentence; a segment ends at ``grouping.phrase_pause_s``, 0.35 s."""
@@ -67,12 +68,21 @@ def _divided(unit: Mapping[str, Any]) -> Sentence:
 
 
 def make_hesitant_talk(path: Path, speaker: str, sentences: Sequence[Sentence], hall: Hall, seed: int) -> float:
-    """Write it as MP4 audio; its length in seconds."""
+    """Write it as MP4 audio, and beside it SubRip subtitles with a cue a phrase; its length in seconds."""
     rng = random.Random(seed)
+    cues = []
     with AudioEncoder(path, num_channels=1, bits_per_s=96_000) as encoder:
-        for samples in _sound(speaker, sentences, hall, rng):
-            encoder.write(samples[:, None])
-        return encoder.duration_s
+        encoder.write(_silence(0.5))
+        for sentence in sentences:
+            for index, (text, samples) in enumerate(hall.speak(speaker, sentence)):
+                if index:
+                    encoder.write(_silence(rng.uniform(*INSIDE_S)))
+                start_s = encoder.duration_s
+                encoder.write(samples[:, None])
+                cues.append(Cue(start_s=start_s, end_s=encoder.duration_s, text=text))
+            encoder.write(_silence(rng.uniform(*BETWEEN_S)))
+    path.with_suffix(".srt").write_text(render(cues, "srt"), encoding="utf-8")
+    return encoder.duration_s
 
 
 class Hall:
@@ -90,10 +100,11 @@ class Hall:
         self._ear.close()
         self._voices.__exit__()
 
-    def speak(self, speaker: str, sentence: Sentence) -> list[Samples]:
-        """Each phrase's sound at ``ENCODE_HZ``, cut from the sentence said in one go: its melody goes on over a pause.
+    def speak(self, speaker: str, sentence: Sentence) -> list[tuple[str, Samples]]:
+        """Each phrase and its sound at ``ENCODE_HZ``, cut out of the sentence, which is said in one go.
 
-        Said one by one, phrases end like sentences, and are heard as such. A cut that is not found is left out.
+        So its melody goes on over a pause; said one by one, phrases end as sentences do. A cut that is not found is
+        left out.
         """
         clip, gain_db = self._voices.speak(speaker, " ".join(sentence))
         louder = np.float32(10 ** (gain_db / 20))
@@ -101,18 +112,27 @@ class Hall:
         heard = soxr.resample(sound, ENCODE_HZ, ASR_HZ).astype(np.float32)
         [transcript] = self._ear.run([TranscribeRequest(samples=heard, language="en")])
         words = [word for segment in transcript.segments for word in segment.words]
-        cuts = [_quietest(sound, *gap) for gap in _gaps(sentence, words)]
-        return np.split(sound, cuts)
+        gaps = _gaps(sentence, words)
+        cuts = [_quietest(sound, *gap) for gap in gaps.values()]
+        texts = [" ".join(phrases) for phrases in _parts(sentence, gaps)]
+        return list(zip(texts, np.split(sound, cuts), strict=True))
 
 
-def _gaps(sentence: Sentence, heard: Sequence[Word]) -> Iterator[tuple[float, float]]:
-    """Where in time one phrase's last word ends and the next one's first begins, of those that were both heard."""
+def _parts(sentence: Sentence, places: Iterable[int]) -> list[Sentence]:
+    return [sentence[first:end] for first, end in itertools.pairwise([0, *places, len(sentence)])]
+
+
+def _gaps(sentence: Sentence, heard: Sequence[Word]) -> dict[int, tuple[float, float]]:
+    """Phrase → when the word before it ends and its first begins, of phrases where both were heard."""
     said = [_plain(word) for phrase in sentence for word in phrase.split()]
     found = difflib.SequenceMatcher(None, said, [_plain(word.text) for word in heard], autojunk=False)
     place = {a + at: b + at for a, b, size in found.get_matching_blocks() for at in range(size)}
-    for first in itertools.accumulate(len(phrase.split()) for phrase in sentence[:-1]):
-        if first - 1 in place and place.get(first) == place[first - 1] + 1:
-            yield heard[place[first - 1]].end_s, heard[place[first]].start_s
+    firsts = enumerate(itertools.accumulate(len(phrase.split()) for phrase in sentence[:-1]), start=1)
+    return {
+        phrase: (heard[place[first - 1]].end_s, heard[place[first]].start_s)
+        for phrase, first in firsts
+        if first - 1 in place and place.get(first) == place[first - 1] + 1
+    }
 
 
 def _plain(word: str) -> str:
@@ -128,15 +148,5 @@ def _quietest(sound: Samples, end_s: float, start_s: float) -> int:
     return first + int(np.argmin(power))
 
 
-def _sound(speaker: str, sentences: Sequence[Sentence], hall: Hall, rng: random.Random) -> Iterator[Samples]:
-    yield _silence(0.5)
-    for sentence in sentences:
-        for index, phrase in enumerate(hall.speak(speaker, sentence)):
-            if index:
-                yield _silence(rng.uniform(*INSIDE_S))
-            yield phrase
-        yield _silence(rng.uniform(*BETWEEN_S))
-
-
 def _silence(seconds: float) -> Samples:
-    return np.zeros(round(seconds * ENCODE_HZ), np.float32)
+    return np.zeros((round(seconds * ENCODE_HZ), 1), np.float32)

@@ -51,6 +51,10 @@ Target = Annotated[str, typer.Option("--to", help="Target language, BCP-47: one.
 Primary = Annotated[Metric, typer.Option("--metric", help="Decides; the others are reported beside it.")]
 Resamples = Annotated[int, typer.Option("--resamples", min=MIN_RESAMPLES, help="Of the bootstrap.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")]
+Subtitles = Annotated[
+    str | None,
+    typer.Option("--subtitles", metavar="SUFFIX", help="srt, vtt, ass: what is said, beside each input."),
+]
 EmbedMb = Annotated[float, typer.Option("--embed-mb", min=0, help="Sound in the page, at most.")]
 
 
@@ -66,6 +70,7 @@ def ab(
     assignments: Set = None,
     out: Annotated[Path, typer.Option("--out", help="Folder: ab.html, ab.json, one per input.")] = Path("ab"),
     audio_track: AudioTrack = None,
+    subtitles: Subtitles = None,
     seed: Seed = 0,
     num_resamples: Resamples = 10_000,
     embed_mb: EmbedMb = 12.0,
@@ -83,8 +88,11 @@ def ab(
     source = None if source is None else languages.normalise(source)
     if source is not None and languages.same(source, target):
         raise ConfigError(f"--to must differ from --from; found {target} and {source}")
+    if subtitles is not None and source is None:
+        raise ConfigError("--subtitles must be in a known language; none is given; add --from")
+    own_text = {source} if subtitles is not None and source is not None else set()
     for choice in choices:
-        check_languages(choice.arm.config, source, (target,))
+        check_languages(choice.arm.config, source, (target,), own_text=own_text)
     jobs = [
         Job(
             source=path,
@@ -93,6 +101,7 @@ def ab(
             audio_track=audio_track,
             out=out / folder_name(path),
             arms=tuple(choice.arm for choice in choices),
+            subtitles=None if subtitles is None else path.with_suffix(f".{subtitles.lstrip('.')}"),
         )
         for path in inputs
     ]

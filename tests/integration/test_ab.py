@@ -100,6 +100,7 @@ def test_every_line_is_scored_by_both_arms_and_the_result_is_told(compared: Run)
         (["--a", "hybird", "--b", "length", "--to", "pt"], ["--a", "hybird", "hybrid"]),
         (["--a", "hybrid", "--b", "windows.max_s=20", "--to", "pt"], ["--b", "windows.max_s", "heard once"]),
         (["--a", "hybrid", "--b", "length", "--from", "en", "--to", "en"], ["--to", "--from"]),
+        (["--a", "hybrid", "--b", "length", "--to", "pt", "--subtitles", "srt"], ["--subtitles", "--from"]),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(arguments: list[str], named: list[str], tmp_path: Path) -> None:
