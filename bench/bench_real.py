@@ -70,7 +70,7 @@ class ReplicaCpu:
         while not self._over.wait(SAMPLE_EVERY_S):
             for process in psutil.Process().children(recursive=True):
                 try:
-                    if "EngineHost" in " ".join(process.cmdline()[:1]):
+                    if "ActorHost" in " ".join(process.cmdline()[:1]):
                         times = process.cpu_times()
                         self._seen_s[process.pid] = times.user + times.system
                 except psutil.Error:  # it has ended meanwhile

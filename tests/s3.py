@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import boto3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from s3fs import S3FileSystem
 from werkzeug.serving import make_server
 
 BUCKET = "media"
@@ -68,6 +69,7 @@ def s3_server() -> Iterator[S3]:
     }
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
+    S3FileSystem.clear_instance_cache()  # those of another server's time have its address
     try:
         client = boto3.client("s3")
         client.create_bucket(Bucket=BUCKET)
@@ -78,4 +80,5 @@ def s3_server() -> Iterator[S3]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+        S3FileSystem.clear_instance_cache()
         server.shutdown()

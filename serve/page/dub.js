@@ -242,7 +242,7 @@ export class Dub {
 
   async #save(place, line, text) {
     try {
-      await call("PATCH", `${this.path}/utterances/${encodeURIComponent(line.id)}`, { text });
+      await call("PATCH", `${this.path}/lines/${encodeURIComponent(line.id)}`, { text });
       this.lines.set(line.id, { ...line, text });
       this.#endEdit(place, { ...line, text });
       this.update(await call("GET", this.path));

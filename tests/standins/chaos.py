@@ -171,6 +171,6 @@ async def _ready(*pools: Pool) -> None:
 def _is_replica(pid: int) -> bool:
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and "EngineHost" in process.cmdline()[0]
+        return process.status() != psutil.STATUS_ZOMBIE and "ActorHost" in process.cmdline()[0]
     except (psutil.NoSuchProcess, IndexError):
         return False
