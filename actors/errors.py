@@ -52,3 +52,10 @@ class ItemError(EngineError):
 
 class ReplicaLostError(EngineError):
     """A replica died or hung with this item on it, and the retries are spent."""
+
+
+def first_of(error: Exception) -> Exception:
+    """The first of what a task group gathered."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

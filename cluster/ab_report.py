@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
 from actors.types import Span
@@ -29,8 +29,7 @@ from cluster.ab_figures import (
 from cluster.ab_result import Comparison
 from cluster.ab_scores import PairedLine, score_of
 from cluster.quality import Metric
-from cluster.report import csp_hash, language_name, number, resource
-from cluster.report_timeline import clock
+from cluster.report import csp_hash, page_template, resource
 
 MAX_UNITS_SHOWN = 500
 """Of thousands of units that differ, those that differ most: the page must open."""
@@ -137,16 +136,7 @@ def render(
 
 @functools.cache
 def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "clock": clock,
-        "data_uri": _data_uri,
-        "difference": _difference,
-        "language_name": language_name,
-        "number": number,
-        "score": _score,
-    }
-    return environment.from_string(resource("ab_report.html.j2"))
+    return page_template("ab_report.html.j2", data_uri=_data_uri, difference=_difference, score=_score)
 
 
 def _data_uri(data: bytes) -> str:

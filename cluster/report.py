@@ -14,7 +14,7 @@ import hashlib
 import importlib.resources
 import math
 import mimetypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,15 +150,7 @@ def _render(manifest: Manifest, audio: Sequence[ReportAudio]) -> str:
 
 @functools.cache
 def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "clock": clock,
-        "file_url": _file_url,
-        "language_name": language_name,
-        "number": number,
-        "signed": _signed,
-    }
-    return environment.from_string(resource("report.html.j2"))
+    return page_template("report.html.j2", file_url=_file_url, signed=_signed)
 
 
 def _dubs(manifest: Manifest) -> list[_Dub]:
@@ -220,6 +212,13 @@ def _setting(tree: Mapping[str, Any], *keys: str) -> Any:
 def _file_url(name: str) -> str:
     """Of a file in the page's own folder. Quoting ``:`` and ``/`` keeps any name from being a scheme or a path."""
     return quote(name, safe="")
+
+
+def page_template(name: str, **filters: Callable[..., str]) -> Template:
+    """A page's template, with the filters that all pages have and its own."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"clock": clock, "language_name": language_name, "number": number, **filters}
+    return environment.from_string(resource(name))
 
 
 def language_name(tag: str | None) -> str:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from actors.errors import DubbingError
+from actors.errors import DubbingError, first_of
 from cluster.config import Config
 from cluster.logs import log_context
 from cluster.manifest import Manifest
@@ -56,19 +56,12 @@ async def attempt(job: Job, config: Config, pools: Pools, progress: Progress) ->
             manifest = await dub(local, config, pools, progress)
             await deliver(job, local)
     except Exception as error:
-        reason = _reason(error)
+        reason = first_of(error)
         if not isinstance(reason, DubbingError):
             with log_context(job=job.source.name):
                 log.exception("video failed")
         return Outcome(job=job, manifest=None, error=_describe(reason))
     return Outcome(job=job, manifest=manifest, error=None)
-
-
-def _reason(error: Exception) -> Exception:
-    """The first of what a task group gathered."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _describe(error: Exception) -> str:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import python_stretch
 
 from actors.errors import ItemError, ReplicaLostError
@@ -21,6 +20,7 @@ from actors.types import (
     Clip,
     Plan,
     PlanRequest,
+    Samples,
     SynthesiseRequest,
 )
 from cluster.candidates import Standing
@@ -281,10 +281,16 @@ def stretched(clip: Clip, chosen: Fit) -> Clip:
         raise ItemError("speech must be finite samples; the engine returned others")
     samples = clip.samples
     if chosen.stretch > 1.0:
-        stretch = python_stretch.Signalsmith.Stretch(0)  # seeded: the same clip gives the same samples
-        stretch.preset(1, clip.sample_hz)
-        stretch.setTimeFactor(chosen.stretch)
-        # A copy: arrays that come through Ray are read-only, which the library refuses.
-        channels: npt.NDArray[np.float32] = np.asarray(stretch.process(np.array(samples[None, :])), dtype=np.float32)
-        samples = channels[0]
+        samples = at_tempo(clip, chosen.stretch)
     return Clip(samples=samples[: math.ceil(chosen.duration_s * clip.sample_hz)], sample_hz=clip.sample_hz)
+
+
+def at_tempo(clip: Clip, factor: float) -> Samples:
+    """The clip's samples, ``factor`` times as fast; the pitch stays."""
+    stretch = python_stretch.Signalsmith.Stretch(0)  # seeded: the same clip gives the same samples
+    stretch.preset(1, clip.sample_hz)
+    stretch.setTimeFactor(factor)
+    # A copy: arrays that come through Ray are read-only, which the library refuses.
+    channels = stretch.process(np.array(clip.samples[None, :]))
+    samples: Samples = np.asarray(channels, dtype=np.float32)[0]
+    return samples

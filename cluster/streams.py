@@ -207,6 +207,20 @@ def _tell(following: asyncio.Future[T | None], pulling: asyncio.Task[object]) ->
     following.set_result(pulling.result() if is_item else None)  # type: ignore[arg-type]  # a T, or none
 
 
+async def started(source: AsyncIterator[T]) -> AsyncIterator[T]:
+    """The same stream with its first item already there: what fails before it is raised here."""
+    first = await anext(source, _END)
+
+    async def whole() -> AsyncIterator[T]:
+        async with closing(source):
+            if first is not _END:
+                yield first  # type: ignore[misc]  # a T, as it is not the mark
+            async for item in source:
+                yield item
+
+    return whole()
+
+
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     tasks = tuple(tasks)
     for task in tasks:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.errors import DubbingError, EngineError, ItemError
+from actors.errors import DubbingError, EngineError, ItemError, first_of
 from actors.types import ASR_HZ, PlanRequest, TranscribeRequest, TranslateRequest
 from cluster.caching import fresh
 from cluster.config import Config
@@ -264,7 +264,7 @@ class Dispatcher:
         except LeaseLostError:
             raise
         except Exception as error:
-            reason = _first(error)
+            reason = first_of(error)
             if isinstance(reason, DubbingError):
                 log.warning("dub failed error=%s", reason.message)
                 return _failed(self.files.without_paths(dub.id, dub.name, reason.message))
@@ -285,10 +285,3 @@ class Dispatcher:
 
 def _failed(message: str) -> Outcome:
     return Outcome(state=DubState.FAILED, error=message, event={"error": message})
-
-
-def _first(error: Exception) -> Exception:
-    """The first of what a task group gathered."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error

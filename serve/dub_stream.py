@@ -14,14 +14,14 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
 from actors import languages
-from actors.errors import CapacityError, DubbingError
+from actors.errors import CapacityError, DubbingError, first_of
 from cluster.config import Config
 from cluster.limiter import RATE_HZ
 from cluster.mixdown import MixedBlock
 from cluster.pipeline import Happening, Job, dub
 from cluster.pools import Pools, check_languages
 from cluster.progress import Progress
-from cluster.streams import closing
+from cluster.streams import started
 from serve.audio_stream import FORMS, AudioFormat, StreamEncoder
 from serve.errors import documented
 from serve.requests import SECURITY, TheCaller, TheDispatcher
@@ -94,17 +94,9 @@ def dub_stream_routes(settings: ServeSettings) -> APIRouter:
                 BUSY_RETRY_S,
             )
         sound = _dubbed(request, config, dispatcher.pools, places, target, spoken, response_format)
-        first = await anext(sound)
-        return StreamingResponse(_with_first(first, sound), media_type=FORMS[response_format].mime)
+        return StreamingResponse(await started(sound), media_type=FORMS[response_format].mime)
 
     return router
-
-
-async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async with closing(rest):
-        yield first
-        async for data in rest:
-            yield data
 
 
 async def _dubbed(
@@ -134,20 +126,12 @@ async def _dubbed(
                 yield data
             await work
         except* DubbingError as errors:
-            raise _first_of(errors) from None
+            raise first_of(errors) from None
         finally:
             work.cancel()
             way.end()
             with suppress(BaseException):
                 await work
-
-
-def _first_of(errors: BaseExceptionGroup[DubbingError]) -> DubbingError:
-    first: BaseException = errors
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    assert isinstance(first, DubbingError)
-    return first
 
 
 async def _encoded(blocks: AsyncIterator[MixedBlock], form: AudioFormat) -> AsyncIterator[bytes]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import python_stretch
 import soxr
 
 from actors import languages
@@ -39,6 +38,7 @@ from cluster.listening import Listener
 from cluster.media import AudioTrack, MediaInfo, probe
 from cluster.pools import JobPool, Pools, speech_stage
 from cluster.progress import Asker, Progress
+from cluster.speaking import at_tempo
 from cluster.streams import closing, from_thread, ordered_map
 from cluster.tracks import choose_audio_track
 from cluster.windows import cut_windows
@@ -273,10 +273,6 @@ def _at_stream_rate(clip: Clip, wanted_s: float) -> Samples:
     samples = clip.samples
     factor = clip.duration_s / wanted_s
     if abs(factor - 1) > AUDIBLE_STRETCH:
-        stretch = python_stretch.Signalsmith.Stretch(0)
-        stretch.preset(1, clip.sample_hz)
-        stretch.setTimeFactor(factor)
-        # A copy: arrays that come through Ray are read-only, which the library refuses.
-        samples = np.asarray(stretch.process(np.array(samples[None, :])), np.float32)[0]
+        samples = at_tempo(clip, factor)
     resampled: Samples = np.asarray(soxr.resample(samples, clip.sample_hz, STREAM_HZ), np.float32)
     return resampled

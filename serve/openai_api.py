@@ -19,6 +19,7 @@ from sse_starlette import EventSourceResponse
 from actors import languages
 from actors.errors import ItemError
 from actors.types import Samples
+from cluster.streams import started
 from cluster.subtitles import Cue, lay_out, render
 from serve.audio_stream import FORMS, AudioFormat, StreamEncoder
 from serve.errors import NotFoundError, Problem
@@ -72,7 +73,7 @@ def openai_routes(inference: Callable[[], Inference], max_upload_bytes: int) -> 
     @router.post("/audio/speech", response_class=StreamingResponse)
     async def speech(body: SpeechBody) -> Response:
         """Speak a text. The answer begins with the first sentence."""
-        blocks = await _started(_blocks(inference(), body))
+        blocks = await started(_blocks(inference(), body))
         encoded = _encoded(blocks, body.response_format)
         if body.stream_format == "sse":
             return EventSourceResponse(_speech_events(encoded))
@@ -96,7 +97,7 @@ def openai_routes(inference: Callable[[], Inference], max_upload_bytes: int) -> 
         spoken = None if language is None else languages.normalise(language)
         heard = _Hearing(inference(), file, language=spoken, prompt=prompt)
         if stream:
-            return EventSourceResponse(_transcript_events(await _started(heard.segments())))
+            return EventSourceResponse(_transcript_events(await started(heard.segments())))
         segments = [segment async for segment in heard.segments()]
         words = "word" in (timestamp_granularities or ())
         return _transcript(segments, response_format, duration_s=heard.duration_s, task="transcribe", words=words)
@@ -157,19 +158,6 @@ async def _blocks(models: Inference, body: SpeechBody) -> AsyncIterator[Samples]
     language = models.language_to_speak(body.input, body.language)
     async for block in models.speak(body.input, language=language, voice=voice, speed=body.speed):
         yield block
-
-
-async def _started(stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """The same stream with its first item already there: what fails before it fails the request."""
-    first = await anext(stream, None)
-
-    async def rest() -> AsyncIterator[Any]:
-        if first is not None:
-            yield first
-        async for item in stream:
-            yield item
-
-    return rest()
 
 
 async def _encoded(blocks: AsyncIterator[Samples], form: AudioFormat) -> AsyncIterator[bytes]:
