@@ -47,7 +47,8 @@ def make_api(settings: ServeSettings, dispatcher: Dispatcher) -> FastAPI:
         summary="Dubs video: jobs that stream as they go.",
         lifespan=lifespan,
         redoc_url=None,
-        max_body_size=settings.max_body_bytes,
+        # Of what is refused before its route is known, too: a smaller one here would answer 413 for 401 and 429.
+        max_body_size=max(settings.max_upload_bytes, settings.max_body_bytes),
         form_limits=FORM_LIMITS,  # type: ignore[arg-type]  # a TypedDict that FastAPI keeps to itself
         middleware=_middleware(settings, dispatcher),
     )
@@ -55,13 +56,18 @@ def make_api(settings: ServeSettings, dispatcher: Dispatcher) -> FastAPI:
     handle_errors(app)
     document_errors(app)
     _add_health(app, dispatcher)
-    app.include_router(page_routes())
-    for routes in (dubbing, elevenlabs_projects, elevenlabs):  # a project is no dubbing_id: it comes first
-        app.include_router(routes.make_router(settings))
-    app.include_router(live_routes())
-    app.include_router(dub_stream_routes(settings))
-    app.include_router(_service_routes(settings, dispatcher))
-    app.include_router(model_routes(lambda: dispatcher.inference, settings.max_upload_bytes))
+    routers = (
+        page_routes(),
+        dubbing.make_router(settings),
+        elevenlabs_projects.make_router(settings),  # a project is no dubbing_id: it comes first
+        elevenlabs.make_router(settings),
+        live_routes(),
+        dub_stream_routes(settings),
+        _service_routes(settings, dispatcher),
+        model_routes(lambda: dispatcher.inference, settings.max_upload_bytes),
+    )
+    for router in routers:
+        app.include_router(router, max_body_size=settings.max_body_bytes)
     return app
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import boto3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.s3.models import s3_backends
 from s3fs import S3FileSystem
 from werkzeug.serving import make_server
 
@@ -82,3 +83,4 @@ def s3_server() -> Iterator[S3]:
                 os.environ[name] = value
         S3FileSystem.clear_instance_cache()
         server.shutdown()
+        s3_backends.reset()  # moto keeps the buckets of a process, whichever server made them

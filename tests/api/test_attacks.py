@@ -123,6 +123,16 @@ def test_a_key_is_held_to_its_rate(service: Running) -> None:
     assert int(answers[-1].headers["retry-after"]) >= 1
 
 
+def test_an_upload_that_may_not_be_made_is_told_why(service: Running, talk: Path) -> None:
+    """The size of its body, which nobody reads, is not what is wrong with it."""
+    with service.client() as stranger:
+        assert upload(stranger, talk).status_code == 401
+    with service.client(SLOW) as hasty:
+        while hasty.get("/v1/dubs").status_code == 200:
+            pass
+        assert upload(hasty, talk).status_code == 429
+
+
 def test_headers_past_all_measure_end_the_request_not_the_server(service: Running) -> None:
     with socket.create_connection(("127.0.0.1", httpx.URL(service.url).port or 0)) as raw, contextlib.suppress(OSError):
         raw.sendall(b"GET /v1/dubs HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 2_000_000 + b"\r\n\r\n")
