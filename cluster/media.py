@@ -58,6 +58,11 @@ class MediaConfig(BaseModel):
     max_channels: int = Field(default=16, ge=1, le=64)
     max_sample_hz: int = Field(default=384_000, ge=8_000)
     max_streams: int = Field(default=200, ge=1)
+    max_pixels: int = Field(default=8192 * 8192, ge=1)
+    """Of a picture, cover art included."""
+    max_open_bytes: int = Field(default=2**30, ge=2**20)
+    """Memory that opening a stranger's file may take."""
+    max_open_cpu_s: int = Field(default=120, ge=1)
     track_listen_s: float = Field(default=30.0, gt=0, le=600)
     """Audio listened to per track when several could be the one with speech."""
 
@@ -168,11 +173,12 @@ def _check_file(path: Path) -> None:
 def probe(path: Path, config: MediaConfig | None = None) -> MediaInfo:
     """What the file holds. Reads headers and the last seconds; the whole file only if they disagree.
 
-    Raises MediaError: as ``open_media``, no audio stream, or longer than ``max_duration_s``.
+    Raises MediaError: as ``open_media``, no audio stream, or over the limits of ``config``.
     """
     config = config or MediaConfig()
     with open_media(path, config) as container:
         start_s = (container.start_time or 0) / av.time_base
+        _check_pictures(container, path, config)
         tracks = _audio_tracks(container)
         decodable = {track.index for track in tracks}
         streams = [_summary(stream) for stream in container.streams if stream.index not in decodable]
@@ -201,6 +207,15 @@ def probe(path: Path, config: MediaConfig | None = None) -> MediaInfo:
         subtitles=tuple(stream for stream in streams if stream.kind == "subtitle"),
         others=tuple(stream for stream in streams if stream.kind not in ("video", "subtitle")),
     )
+
+
+def _check_pictures(container: InputContainer, path: Path, config: MediaConfig) -> None:
+    for stream in container.streams.video:
+        if codec_of(stream) is not None and stream.width * stream.height > config.max_pixels:
+            raise MediaError(
+                f"pictures must have at most {config.max_pixels} pixels, stream {stream.index} of {path} has "
+                f"{stream.width} × {stream.height}; make it smaller, or raise media.max_pixels"
+            )
 
 
 def is_cover(stream: Stream) -> bool:

@@ -16,6 +16,7 @@ from fastapi.responses import StreamingResponse
 from actors import languages
 from actors.errors import CapacityError, DubbingError, first_of
 from cluster.config import Config
+from cluster.inspection import inspect
 from cluster.limiter import RATE_HZ
 from cluster.mixdown import MixedBlock
 from cluster.pipeline import Happening, Job, dub
@@ -110,6 +111,7 @@ async def _dubbed(
 ) -> AsyncIterator[bytes]:
     """Raises DubbingError before the first bytes; a dub that fails later ends them early."""
     async with places, _received(request) as path:
+        await asyncio.to_thread(inspect, path, config.media)
         job = Job(
             source=path,
             targets=(target,),

@@ -34,8 +34,9 @@ from actors.types import (
 )
 from cluster.config import Config, StageConfig
 from cluster.decoding import decode_audio
+from cluster.inspection import inspect
 from cluster.listening import Listener
-from cluster.media import AudioTrack, MediaInfo, probe
+from cluster.media import AudioTrack, MediaInfo
 from cluster.pools import JobPool, Pools, speech_stage
 from cluster.progress import Asker, Progress
 from cluster.speaking import at_tempo
@@ -139,7 +140,7 @@ class Inference:
         media = self.config.media.model_copy(
             update={"max_duration_s": min(self.config.media.max_duration_s, self.limits.max_audio_s)}
         )
-        info = await asyncio.to_thread(probe, path, media)
+        info = await asyncio.to_thread(inspect, path, media)
         return info, await asyncio.to_thread(choose_audio_track, info, None, media)
 
     async def transcribe(

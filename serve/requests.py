@@ -18,8 +18,8 @@ from actors import languages
 from actors.errors import ConfigError, MediaError
 from cluster.config import Config
 from cluster.fetch import check_url
+from cluster.inspection import inspect
 from cluster.manifest import printable
-from cluster.media import probe
 from cluster.pools import check_languages
 from serve.auth import Caller
 from serve.dispatcher import Dispatcher
@@ -154,7 +154,7 @@ async def _kept(
     files = dispatcher.files
     try:
         path: Path = await asyncio.to_thread(files.save_source, dub_id, file.file)
-        info = await asyncio.to_thread(probe, path, config.media)
+        info = await asyncio.to_thread(inspect, path, config.media)
         yield info.duration_s
     except BaseException as error:
         await asyncio.to_thread(files.delete, dub_id)

@@ -30,9 +30,14 @@ FIRST_DELAY_S = 2.0
 """Until the second try; each later one waits twice as long as the one before."""
 
 
+ENCODED = "whsec_"
+
+
 def signature(secret: str, message_id: str, timestamp: int, body: str) -> str:
+    """``secret``: any text; or base64 behind ``whsec_``, as receivers' libraries have it."""
+    key = base64.b64decode(secret[len(ENCODED) :]) if secret.startswith(ENCODED) else secret.encode()
     signed = f"{message_id}.{timestamp}.{body}".encode()
-    return "v1," + base64.b64encode(hmac.new(secret.encode(), signed, hashlib.sha256).digest()).decode()
+    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
 
 
 class Webhooks:

@@ -11,6 +11,7 @@ from cluster import outputs
 from cluster.config import Config
 from cluster.fetch import fetch
 from cluster.given import Given, read_given
+from cluster.inspection import inspect
 from cluster.manifest import Manifest
 from cluster.mixdown import MixedBlock
 from cluster.pipeline import Happening, Job, dub
@@ -72,8 +73,14 @@ class Work:
             raise MediaError("the uploaded file must still be here; it is gone; create the dub again")
         await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
         aside = path.with_name(f"source.{row.lease_owner}")
-        await fetch(row.source_url, aside, config.fetch)
-        await asyncio.to_thread(aside.replace, path)
+        try:
+            await fetch(row.source_url, aside, config.fetch)
+            await asyncio.to_thread(inspect, aside, config.media)
+            await asyncio.to_thread(aside.replace, path)
+        except MediaError as error:
+            raise MediaError(error.message.replace(str(aside), "what the URL leads to")) from error
+        finally:
+            await asyncio.to_thread(aside.unlink, missing_ok=True)
         return path
 
     async def _edited(self, row: Dub, languages: tuple[str, ...]) -> Given | None:

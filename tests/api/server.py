@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import uvicorn
@@ -39,13 +40,16 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(data: Path, *settings: str, config: str = "offline") -> Iterator[Running]:
-    """The service on real models, loaded when first needed."""
+def running(
+    data: Path, *settings: str, config: str = "offline", loop: Literal["auto", "asyncio"] = "auto"
+) -> Iterator[Running]:
+    """The service on real models, loaded when first needed. The loop of asyncio resolves names by ``socket``."""
     chosen = Choice(config=config, set=("ray.mode=inline", f"serve.data_dir={data}", "serve.drain_s=0", *settings))
     dispatcher = make_dispatcher(chosen)
     served = uvicorn.Config(
         make_api(dispatcher.settings, dispatcher),
         port=0,
+        loop=loop,
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=1,

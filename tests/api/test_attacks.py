@@ -39,7 +39,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         "serve.max_body_bytes=2000",
         "fetch.schemes=[http, https]",
     )
-    with running(tmp_path_factory.mktemp("data"), *NO_MODELS, *settings, config="base") as service:
+    with running(tmp_path_factory.mktemp("data"), *NO_MODELS, *settings, config="base", loop="asyncio") as service:
         yield service
 
 
@@ -291,6 +291,31 @@ class Redirecting(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Public(http.server.ThreadingHTTPServer):
+    """Stands for a server of the internet; has nothing."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.hosts_asked: list[str] = []
+        super().__init__(address, _Nothing)
+        self.server_name = address[0]
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Nothing(http.server.BaseHTTPRequestHandler):
+    server: Public
+
+    def do_GET(self) -> None:
+        self.server.hosts_asked.append(self.headers["host"])
+        self.send_error(404)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
 @pytest.fixture
 def inner() -> Iterator[str]:
     """A server on a private address, which nothing may reach by URL."""
@@ -326,3 +351,29 @@ def test_a_redirect_may_not_lead_inside(client: httpx.Client, inner: str, monkey
     assert failed["state"] == "failed"
     assert "public address" in str(failed["error"])
     assert Redirecting.num_asked == 1
+
+
+def test_a_name_that_answers_differently_the_second_time_gains_nothing(
+    client: httpx.Client, inner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS rebinding: the address that was checked is the one that is connected to."""
+    port = httpx.URL(inner).port
+    Redirecting.num_asked = 0
+    with Public(("127.0.0.2", port or 0)) as public:
+        answers = [public.server_name, "127.0.0.1", "127.0.0.1", "127.0.0.1"]
+        resolve = socket.getaddrinfo
+
+        def changing(host: Any, *rest: Any, **named: Any) -> Any:
+            return resolve(answers.pop(0) if host in ("rebind.example", b"rebind.example") else host, *rest, **named)
+
+        monkeypatch.setattr(socket, "getaddrinfo", changing)
+        monkeypatch.setattr(fetching, "is_public", lambda address: str(address) == public.server_name)
+        made = client.post("/v1/dubs", data={"to": "pt", "source_url": f"http://rebind.example:{port}/a.mp4"}).json()
+        assert finished(client, made["id"])["state"] == "failed"
+        assert len(answers) == 3
+        assert public.hosts_asked == [f"rebind.example:{port}"]
+        assert Redirecting.num_asked == 0
+        # Asked again, it says what it wanted to say all along.
+        made = client.post("/v1/dubs", data={"to": "pt", "source_url": f"http://rebind.example:{port}/a.mp4"}).json()
+        assert "public address" in str(finished(client, made["id"])["error"])
+        assert Redirecting.num_asked == 0
