@@ -160,6 +160,8 @@ class PipelineConfig(Section):
     """Utterances being translated or spoken, or waiting to be mixed, per video and language."""
     max_videos: int = Field(default=2, ge=1)
     """Videos dubbed at a time; more wait."""
+    output_wait_s: float = Field(default=0.0, ge=0)
+    """For which a video waits while another run writes its output, before it fails; batches wait a minute at least."""
 
 
 class DriversConfig(Section):

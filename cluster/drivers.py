@@ -17,7 +17,7 @@ import ray
 import ray.exceptions
 
 from actors.errors import MediaError
-from cluster import logs
+from cluster import lease, logs
 from cluster.config import Config
 from cluster.logs import log_context
 from cluster.media import probe
@@ -30,6 +30,9 @@ from cluster.sharding import Sharding
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 15.0
+OUTPUT_WAIT_S = 2 * lease.EXPIRY_S
+"""A driver that was lost may live on for a while, frozen or out of reach: until it has ended, or its lease has,
+the outputs it worked on are its own."""
 MAX_PROBES = 8
 """Inputs whose lengths are read at a time."""
 
@@ -78,7 +81,7 @@ class Driver:
 
     def __init__(self, config: Config, log_level: int) -> None:
         logs.set_up(log_level)
-        self._config = config
+        self._config = _patient(config)
         self._stack = AsyncExitStack()
         self._dubs: set[asyncio.Task[Outcome]] = set()
 
@@ -102,6 +105,11 @@ class Driver:
             dub.cancel()
         await asyncio.gather(*self._dubs, return_exceptions=True)
         await self._stack.aclose()
+
+
+def _patient(config: Config) -> Config:
+    wait_s = max(config.pipeline.output_wait_s, OUTPUT_WAIT_S)
+    return config.model_copy(update={"pipeline": config.pipeline.model_copy(update={"output_wait_s": wait_s})})
 
 
 class _RemoteDriver:

@@ -15,6 +15,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -107,16 +108,16 @@ class Lease:
 
 
 @asynccontextmanager
-async def held(out: Path) -> AsyncIterator[Lease]:
+async def held(out: Path, wait_s: float = 0.0) -> AsyncIterator[Lease]:
     """The lease of an output folder, for the time of the block; what an owner elsewhere holds is waited for
-    until his heart is seen to beat, or not to.
+    until his heart is seen to beat, or not to, and what a living owner holds for ``wait_s``.
 
     Raises CapacityError naming the owner if another run has it, MediaError if ``out`` has no writable parent.
     """
     path = path_of(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        owner = await _taken(out, path)
+        owner = await _taken(out, path, wait_s)
     except OSError as error:
         raise MediaError(
             f"the output folder must be writable, {out}: {error.strerror or error}; choose another with --out"
@@ -128,8 +129,9 @@ async def held(out: Path) -> AsyncIterator[Lease]:
         lease.release()
 
 
-async def _taken(out: Path, path: Path) -> Owner:
+async def _taken(out: Path, path: Path, wait_s: float) -> Owner:
     """Raises CapacityError, OSError."""
+    waits_until_s = time.monotonic() + wait_s
     seen: tuple[Owner, float] | None = None
     while True:
         try:
@@ -137,7 +139,8 @@ async def _taken(out: Path, path: Path) -> Owner:
         except CapacityError:
             holder, beaten_s = _owner_of(path), _mtime_s(path)
             if holder is not None and beaten_s is not None:
-                if holder.is_here() or (seen is not None and seen[0] == holder and seen[1] != beaten_s):
+                lives = holder.is_here() or (seen is not None and seen[0] == holder and seen[1] != beaten_s)
+                if lives and time.monotonic() >= waits_until_s:
                     raise
                 seen = holder, beaten_s
         await asyncio.sleep(POLL_S)
@@ -219,7 +222,9 @@ def _boot_id() -> str:
 
 
 def _start_of(pid: int) -> str:
-    """proc(5): the 22nd field of stat, counted behind the name, which may hold anything."""
+    """proc(5): the 22nd field of stat, counted behind the name, which may hold anything; none of what has ended
+    and only waits for its parent to ask how (Z)."""
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] == "Z" else fields[19]
     return ""

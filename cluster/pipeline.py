@@ -108,7 +108,7 @@ async def dub(
     Raises MediaError, ConfigError, EngineLoadError, CapacityError (another run writes the same output), alone or
     in an exception group; a bad item only flags its utterance.
     """
-    async with _workplace(job) as (folder, held):
+    async with _workplace(job, config.pipeline.output_wait_s) as (folder, held):
         info = await asyncio.to_thread(probe, job.source, config.media)
         track = await asyncio.to_thread(choose_audio_track, info, job.audio_track, config.media)
         suffix = await asyncio.to_thread(output_suffix, info, config.media)
@@ -259,10 +259,10 @@ def _own_text(job: Job, media_end_s: float, limits: SubtitleConfig) -> _OwnText:
 
 
 @contextlib.asynccontextmanager
-async def _workplace(job: Job) -> AsyncIterator[tuple[Path, Lease]]:
+async def _workplace(job: Job, wait_s: float) -> AsyncIterator[tuple[Path, Lease]]:
     """A folder to work in, while nobody else works on the same output."""
     with log_context(job=job.source.name):
-        async with lease.held(job.out) as held:
+        async with lease.held(job.out, wait_s) as held:
             with outputs.scratch_folder(job.out, alone=True) as folder:
                 yield folder, held
 

@@ -144,9 +144,6 @@ async def test_a_video_that_kills_drivers_fails_alone(tmp_path: Path, clips: tup
     assert await nothing_outlives()
 
 
-@pytest.mark.xfail(
-    reason="a stopped process keeps its outputs' leases until it is killed: its videos may fail first", strict=False
-)
 async def test_a_frozen_driver_is_replaced(tmp_path: Path, clips: tuple[Path, Path]) -> None:
     jobs = jobs_of(tmp_path, *[clips[0]] * 3)
     (tmp_path / "hold").touch()

@@ -93,9 +93,30 @@ async def test_the_second_is_told_who_is_first(out: Path, other: subprocess.Pope
         pass
 
 
-async def test_the_lease_of_a_killed_run_is_taken_over(out: Path, other: subprocess.Popen[str]) -> None:
+async def test_one_who_may_wait_has_it_when_the_other_is_done(out: Path, other: subprocess.Popen[str]) -> None:
+    with pytest.raises(CapacityError):
+        async with held(out, wait_s=0.01):
+            pass
+
+    async def wait() -> None:
+        async with held(out, wait_s=60) as own:
+            own.check()
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    other.communicate("done")
+    await waiting
+
+
+@pytest.mark.parametrize("is_reaped", [True, False])
+async def test_the_lease_of_a_killed_run_is_taken_over(
+    out: Path, other: subprocess.Popen[str], is_reaped: bool
+) -> None:
     other.send_signal(signal.SIGKILL)
-    other.wait()
+    await asyncio.to_thread(os.waitid, os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+    if is_reaped:
+        other.wait()
     assert lease_file(out).exists()
     async with held(out) as own:
         own.check()
