@@ -1,6 +1,6 @@
 """What a result is filed under: a hash of all that it depends on, and of nothing else.
 
-That is the engine's identity (its name and revision, its packages' versions, its weights and those of
+Of an engine's that is its identity (its name and revision, its packages' versions, its weights and those of
 its options that matter) and the request's content. When, where and beside what it was computed is not in it.
 """
 
@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from actors.types import Task
 from cluster import codec
@@ -19,9 +19,13 @@ LAYOUT = 1
 """To be raised when values are filed or written in another way."""
 
 
+Made = Task | Literal["sound"]
+"""What engines make, and what the driver makes of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
-    task: Task
+    task: Made
     digest: str
     """sha256, hexadecimal."""
 
@@ -32,7 +36,7 @@ class Key:
 class Keyring:
     """The keys of one engine's results."""
 
-    def __init__(self, task: Task, identity: Mapping[str, Any]) -> None:
+    def __init__(self, task: Made, identity: Mapping[str, Any]) -> None:
         self._task = task
         described = json.dumps([LAYOUT, task, identity], sort_keys=True, ensure_ascii=True)
         self._start = hashlib.sha256(described.encode())

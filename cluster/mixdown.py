@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from actors.types import Candidate, Span, media_time
 from cluster.branches import Branch
+from cluster.config import Config
 from cluster.decoding import decode_audio
 from cluster.encoding import AudioEncoder
 from cluster.limiter import RATE_HZ
@@ -26,6 +28,7 @@ from cluster.media import AudioTrack, MediaInfo
 from cluster.mixing import Mixer, PlacedClip, Placement, mix_track
 from cluster.planning import CandidateScore
 from cluster.progress import Progress, Stage
+from cluster.sounds import Sounds
 from cluster.speaking import Spoken
 from cluster.streams import Feed, closing, in_own_thread
 
@@ -55,24 +58,32 @@ async def mix_down(
     track: AudioTrack,
     audio: Path,
     progress: Progress,
-    observe: Callable[[MixedBlock], None],
+    observe: Callable[[MixedBlock], None] | None,
+    sounds: Sounds,
 ) -> Mixdown:
     """Mix utterances, in order of their start, with the original; ends when all is encoded in ``audio``.
 
-    ``observe`` is called on the mixing thread, which waits for it.
+    ``observe`` is called on the mixing thread, which waits for it. Only where nobody observes, a mix that was
+    made before is not made again.
     """
     config, target = branch.config, branch.target
     num_channels = min(2, track.channels)
     levels = VoiceLevels(config.mixing.loudness, num_channels=num_channels)
     placements: Feed[Placement] = Feed(config.pipeline.max_utterances)
 
-    def encode() -> None:
+    def mix(placements: Iterable[Placement]) -> None:
         original = decode_audio(info, track, hz=RATE_HZ, channels=num_channels, config=config.media)
         mixer = Mixer(config.mixing, num_channels)
         with AudioEncoder(audio, num_channels=num_channels, bits_per_s=config.output.audio_bits_per_s) as encoder:
             for block in mix_track(mixer, original, placements):
                 encoder.write(block)
-                observe(MixedBlock(target=target, samples=block))
+                if observe is not None:
+                    observe(MixedBlock(target=target, samples=block))
+
+    def encode() -> None:
+        if observe is not None:
+            return mix(placements)
+        return sounds.mixed(made_of(track, num_channels, config, audio.suffix), placements, audio, mix)
 
     encoding = in_own_thread(encode, f"mix {branch.name}")
     records: list[UtteranceRecord] = []
@@ -95,6 +106,17 @@ async def mix_down(
         await asyncio.shield(asyncio.gather(encoding, return_exceptions=True))
     progress.advance(Stage.MIX, info.duration_s, target)
     return Mixdown(branch=branch, audio=audio, utterances=tuple(records))
+
+
+def made_of(track: AudioTrack, num_channels: int, config: Config, suffix: str) -> dict[str, Any]:
+    """All that a mix depends on, but the source and the clips."""
+    return {
+        "track": track.number,
+        "num_channels": num_channels,
+        "mixing": config.mixing.model_dump(mode="json", exclude={"loudness"}),  # which is in the clips' gains
+        "bits_per_s": config.output.audio_bits_per_s,
+        "form": suffix,
+    }
 
 
 async def _put(placements: Feed[Placement], placement: Placement, encoding: asyncio.Future[None]) -> None:

@@ -38,6 +38,7 @@ from cluster.pools import JobPool, Pools, speech_stage
 from cluster.progress import Progress
 from cluster.quality import Measure
 from cluster.results import Heard, write_results
+from cluster.sounds import Sounds
 from cluster.speaking import Ahead, Speaker, Spoken
 from cluster.streams import flatten, from_thread, in_own_thread, ordered_map, singly, tap, tee, with_next
 from cluster.subtitled import CueListener, cue_utterances, cue_windows
@@ -101,7 +102,7 @@ Happening = HeardUnit | Utterance | Spoken | MixedBlock
 
 
 async def dub(
-    job: Job, config: Config, pools: Pools, progress: Progress, observe: Callable[[Happening], None] = lambda _: None
+    job: Job, config: Config, pools: Pools, progress: Progress, observe: Callable[[Happening], None] | None = None
 ) -> Manifest:
     """Dub one input.
 
@@ -113,13 +114,15 @@ async def dub(
         track = await asyncio.to_thread(choose_audio_track, info, job.audio_track, config.media)
         suffix = await asyncio.to_thread(output_suffix, info, config.media)
         own = await asyncio.to_thread(_own_text, job, info.duration_s, config.subtitles)
+        sounds = Sounds(pools.store, job.source)
+        tell = observe or _nobody
         progress.begin(info.duration_s)
 
         damage = Damage()
         audio = decode_audio(info, track, hz=ASR_HZ, channels="mono", config=config.media, damage=damage)
         source, said = await _said(job, own, audio, info.duration_s, config, pools, progress)
         units: list[Unit] = []
-        grouped = tap(tap(said, observe), lambda heard: units.append(heard.unit))
+        grouped = tap(tap(said, tell), lambda heard: units.append(heard.unit))
 
         branches = branches_of(job.targets, job.arms, config)
         tracks: list[asyncio.Task[Mixdown]] = []
@@ -127,9 +130,9 @@ async def dub(
         async with tee(grouped, len(branches), config.pipeline.max_utterances) as readers, asyncio.TaskGroup() as dubs:
             for branch, reader in zip(branches, readers, strict=True):
                 lines, meaning = await _lines(job, own, reader, branch, info.duration_s, pools, progress)
-                utterances = tap(lines, functools.partial(_each, observe))
+                utterances = tap(lines, functools.partial(_each, tell))
                 checker = Checker(branch.config, pools, branch.target, progress, dubs)
-                spoken = tap(await _spoken(job, utterances, meaning, checker, branch, pools, progress), observe)
+                spoken = tap(await _spoken(job, utterances, meaning, checker, branch, pools, progress), tell)
                 checks.append(checker.found)
 
                 mixing = mix_down(
@@ -140,6 +143,7 @@ async def dub(
                     audio=folder / f".{branch.name}{dub_suffix(suffix)}",
                     progress=progress,
                     observe=observe,
+                    sounds=sounds,
                 )
                 tracks.append(dubs.create_task(mixing))
 
@@ -163,6 +167,7 @@ async def dub(
             config=config,
             progress=progress,
             pools=pools.stats(),
+            sounds=sounds,
         )
         return await _to_the_end(in_own_thread(write, "write results"))
 
@@ -236,6 +241,10 @@ async def _spoken(
     if job.given is not None:
         speak = afresh(speak, job.given.only, lambda ahead: ahead[0].utterance.id)
     return ordered_map(planned, speak, max_utterances)
+
+
+def _nobody(happening: Happening) -> None:
+    """Observes."""
 
 
 def _each(observe: Callable[[Happening], None], lines: Iterable[Utterance]) -> None:

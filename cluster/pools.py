@@ -52,8 +52,8 @@ class Pools:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._pools: dict[str, PoolLike] = {}
-        store = open_store(config.store)
-        self._cache = None if store is None else Cache(store)
+        self.store = open_store(config.store)
+        self._cache = None if self.store is None else Cache(self.store)
         self._stack = AsyncExitStack()
         self._starting = asyncio.Lock()
         self._scaler = Autoscaler(config.autoscaling)

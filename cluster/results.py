@@ -40,6 +40,7 @@ from cluster.pool_stats import PoolStats
 from cluster.progress import Progress
 from cluster.quality import Measure
 from cluster.report import ReportAudio, write_report
+from cluster.sounds import Sounds
 from cluster.subtitles import Cue, lay_out, render
 
 
@@ -68,6 +69,7 @@ def write_results(
     config: Config,
     progress: Progress,
     pools: Sequence[PoolStats],
+    sounds: Sounds,
 ) -> Manifest:
     """Write everything into ``folder``, the media with ``suffix``, then move it to ``out``.
 
@@ -108,7 +110,7 @@ def write_results(
         versions=manifest.versions(),
         timings=_timings(info, progress, pools),
     )
-    audio = _report_audio(folder, info, track, heard, dubs, config) if is_spoken else []
+    audio = _report_audio(folder, info, track, heard, dubs, config, sounds) if is_spoken else []
     write_report(result, audio, folder / "report.html")
     for dub in dubs:
         dub.audio.unlink()
@@ -221,7 +223,13 @@ def _peak_bytes() -> int:
 
 
 def _report_audio(
-    folder: Path, info: MediaInfo, track: AudioTrack, heard: Heard, dubs: Sequence[Mixdown], config: Config
+    folder: Path,
+    info: MediaInfo,
+    track: AudioTrack,
+    heard: Heard,
+    dubs: Sequence[Mixdown],
+    config: Config,
+    sounds: Sounds,
 ) -> list[ReportAudio]:
     """Small copies of the original and of each dub, to play inside the page."""
     if info.duration_s > config.output.report_max_embed_s:
@@ -231,21 +239,24 @@ def _report_audio(
         dub_info = probe(dub.audio, config.media)
         label = "dub" if dub.branch.arm is None else f"dub {dub.branch.arm}"
         sources.append((label, dub.branch.target, dub_info, dub_info.audio[0]))
-    # Side by side: a dub whose results were all stored spends half its time here.
     with ThreadPoolExecutor(len(sources), "preview") as threads:
         paths = [folder / f".preview{number}.m4a" for number in range(len(sources))]
-        data = threads.map(lambda path, source: _preview(path, source[2], source[3], config), paths, sources)
+        data = threads.map(lambda path, source: _preview(path, source[2], source[3], config, sounds), paths, sources)
         return [
             ReportAudio(label=label, language=language, mime="audio/mp4", data=preview)
             for (label, language, *_), preview in zip(sources, data, strict=True)
         ]
 
 
-def _preview(path: Path, info: MediaInfo, track: AudioTrack, config: Config) -> bytes:
+def _preview(path: Path, info: MediaInfo, track: AudioTrack, config: Config, sounds: Sounds) -> bytes:
     bits_per_s = config.output.report_audio_bits_per_s
-    with AudioEncoder(path, num_channels=1, bits_per_s=bits_per_s, in_a_hurry=True) as encoder:
-        for block in decode_audio(info, track, hz=ENCODE_HZ, channels="mono", config=config.media):
-            encoder.write(block[:, None])
+
+    def make() -> None:
+        with AudioEncoder(path, num_channels=1, bits_per_s=bits_per_s, in_a_hurry=True) as encoder:
+            for block in decode_audio(info, track, hz=ENCODE_HZ, channels="mono", config=config.media):
+                encoder.write(block[:, None])
+
+    sounds.encoded(info.path, {"preview": {"track": track.number, "bits_per_s": bits_per_s}}, path, make)
     data = path.read_bytes()
     path.unlink()
     return data

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from cluster import manifest as manifests
@@ -77,8 +79,11 @@ def lines_of(manifest: Manifest) -> dict[str, dict[str, Any]]:
 async def test_the_second_run_computes_nothing(
     talk: Path, store: Path, first: tuple[Path, Manifest], tmp_path: Path
 ) -> None:
+    stored = values(store)
     second = await dub_one(talk, tmp_path, settings=kept_in(store))
     assert second.comparable() == first[1].comparable()
+    assert values(store) == stored
+    assert sound_of(tmp_path / "talk" / second.media_file) == sound_of(first[0] / second.media_file)
     assert set(counts(second)) >= {"transcription", "translation", "speech"}
     assert computed(second) == {}
     assert sum(num_hits for num_hits, _ in counts(second).values()) >= 10
@@ -102,8 +107,11 @@ async def test_an_edit_costs_its_own_speech(store: Path, first: tuple[Path, Mani
     edited["text"] = "Isto é outra coisa."
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps(tree))
+    stored = values(store)
     second = await again(path, store, tmp_path / "talk")
     assert computed(second)["speech"] == 2  # it was planned, and spoken
+    made = Counter(value.relative_to(store).parts[0] for value in values(store).keys() - stored.keys())
+    assert made == {"speech": 2, "sound": 2}  # the mix, and the report's copy of it
     was, now = lines_of(manifest), lines_of(second)
     assert now.pop(edited["id"])["text"] == "Isto é outra coisa."
     was.pop(edited["id"])
@@ -156,6 +164,12 @@ def test_killed_time_and_again_it_computes_nothing_twice(
     assert sum(pool["num_hits"] for pool in timings["pools"]) >= len(stored)
     assert manifests.read(out / "talk" / "manifest.json").comparable() == first[1].comparable()
     assert [path.name for path in out.iterdir()] == ["talk"]
+
+
+def sound_of(path: Path) -> list[bytes]:
+    """The packets of its first track of sound."""
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(container.streams.audio[0])]
 
 
 def values(store: Path) -> dict[Path, int]:

@@ -1,0 +1,142 @@
+"""Encoded sound, kept by what it was made of, in the same store as the engines' results.
+
+Where no model has to run, mixing and encoding cost more than all else. A track is kept under a hash of the
+source's file, the settings of the mix and every clip with its place, and so found again after anything
+that does not change them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import math
+import pickle
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import av
+import numpy as np
+import soxr
+
+from cluster import codec
+from cluster.keys import Key, Keyring
+from cluster.mixing import Placement
+from cluster.store import CorruptValueError, Store, StoreError
+
+log = logging.getLogger(__name__)
+
+REVISION = 1
+"""To be raised when the same clips come to sound otherwise."""
+MAX_BYTES = 64_000_000
+"""A longer track is made anew each time: a value of the store is read as a whole. 53 minutes at 160 kbit/s."""
+KEPT = b"kept"
+
+
+class Sounds:
+    """Of one input. Blocking, for threads; without a store everything is made."""
+
+    def __init__(self, store: Store | None, source: Path) -> None:
+        self._store = store
+        self._source = source
+        self._digests: dict[Path, str] = {}
+        self._digesting = threading.Lock()
+        libraries = {"av": av.__version__, "numpy": np.__version__, "soxr": soxr.__version__}
+        self._keyring = Keyring(
+            "sound", {"revision": REVISION, "libraries": libraries, "ffmpeg": dict(av.library_versions)}
+        )
+
+    def encoded(self, original: Path, made_of: dict[str, Any], path: Path, make: Callable[[], None]) -> None:
+        """``path`` as ``make`` makes it of ``original`` and of what ``made_of`` says."""
+        if self._store is None:
+            return make()
+        key = self._key(original, made_of)
+        if not self._fetch(key, path):
+            make()
+            self._keep(key, path)
+        return None
+
+    def mixed(
+        self,
+        made_of: dict[str, Any],
+        placements: Iterable[Placement],
+        path: Path,
+        mix: Callable[[Iterable[Placement]], None],
+    ) -> None:
+        """``path`` as ``mix`` makes it, of the source, what ``made_of`` says, and clips that are still to come.
+
+        Where such a mix was kept before, the clips are awaited first, aside on disk: they may all be as they
+        were. Else mixing begins with the first.
+        """
+        if self._store is None:
+            return mix(placements)
+        digest = hashlib.sha256()
+        placements = _digested(placements, digest)
+        was_kept = self._key(self._source, {"kept": made_of})
+        if self._find(was_kept) is None:
+            mix(placements)
+            self._put(was_kept, KEPT)
+        else:
+            with tempfile.TemporaryFile(dir=path.parent) as aside:
+                for placement in placements:
+                    pickle.dump(placement, aside)
+                if self._fetch(self._key(self._source, {"clips": digest.hexdigest(), **made_of}), path):
+                    return None
+                aside.seek(0)
+                mix(_read(aside))
+        return self._keep(self._key(self._source, {"clips": digest.hexdigest(), **made_of}), path)
+
+    def _key(self, original: Path, made_of: dict[str, Any]) -> Key:
+        return self._keyring.key({"original": self._digest(original), **made_of})
+
+    def _digest(self, path: Path) -> str:
+        """Of a file's content, read once: previews and tracks of one source ask for it side by side."""
+        with self._digesting:
+            if path not in self._digests:
+                with path.open("rb") as file:
+                    self._digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
+            return self._digests[path]
+
+    def _fetch(self, key: Key, path: Path) -> bool:
+        value = self._find(key)
+        if value is None:
+            return False
+        path.write_bytes(value)
+        log.info("sound found path=%s bytes=%d", path.name, len(value))
+        return True
+
+    def _find(self, key: Key) -> bytes | None:
+        assert self._store is not None
+        if self._store.is_readable:
+            with contextlib.suppress(StoreError, CorruptValueError):  # which the store has told
+                return self._store.get(key)
+        return None
+
+    def _keep(self, key: Key, path: Path) -> None:
+        if path.stat().st_size <= MAX_BYTES:
+            self._put(key, path.read_bytes())
+
+    def _put(self, key: Key, value: bytes) -> None:
+        assert self._store is not None
+        if self._store.is_writable:
+            with contextlib.suppress(StoreError):
+                self._store.put(key, value)
+
+
+def _digested(placements: Iterable[Placement], digest: Any) -> Iterator[Placement]:
+    """The same, to the last, with each clip in ``digest``. When a clip became known changes no mix."""
+    for placement in placements:
+        for clip in placement.clips:
+            digest.update(codec.content(clip))
+        yield placement
+        if placement.horizon_s == math.inf:
+            return
+
+
+def _read(file: IO[bytes]) -> Iterator[Placement]:
+    with contextlib.suppress(EOFError):
+        while True:
+            yield pickle.load(file)  # noqa: S301  # what this process has written
