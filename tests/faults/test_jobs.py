@@ -1,13 +1,11 @@
-"""Batches submitted to a cluster of several nodes on this machine, and again."""
+"""Batches submitted to a cluster of several nodes on this machine: undisturbed, again, and disturbed."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-from collections import Counter
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,109 +14,92 @@ import pytest
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
-from cluster import ledger
-from tests.media import AudioSpec, make_media, tone
+from tests.standins.batches import LANGUAGES, Batch, code_on_nodes, coordinator_of, make_batch, raydub
 from tests.standins.nodes import Node, cluster
 
-ROOT = Path(__file__).parents[2]
-LINES = 3
-LANGUAGES = ("pt", "es")
-NUM_VIDEOS = 4
+NUM_VIDEOS, NUM_LINES = 4, 3
+NUM_SPOKEN = NUM_VIDEOS * NUM_LINES * len(LANGUAGES)
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[tuple[str, list[Node]]]:
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(ROOT)
-    try:
-        with cluster(2, dashboard=True) as (made, workers):
-            yield f"http://{made.webui_url}", workers
-    finally:
-        os.environ.pop("PYTHONPATH") if before is None else os.environ.__setitem__("PYTHONPATH", before)
+    with code_on_nodes(), cluster(2, dashboard=True, num_cpus=4) as (made, workers):
+        yield f"http://{made.webui_url}", workers
 
 
 @pytest.fixture(scope="module")
-def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest of short sounds, each with its subtitles: nothing has to be listened to."""
-    folder = tmp_path_factory.mktemp("batch")
-    rows = []
-    for number in range(NUM_VIDEOS):
-        media = make_media(folder / f"talk{number}.m4a", audio=[AudioSpec(samples=tone(2.0 * LINES))])
-        cues = [f"00:0{2 * at}.000 --> 00:0{2 * at + 1}.500\nLine {at} of talk {number}." for at in range(LINES)]
-        (folder / f"talk{number}.vtt").write_text("WEBVTT\n\n" + "\n\n".join(cues) + "\n")
-        rows.append({"source": str(media), "subtitles": str(folder / f"talk{number}.vtt"), "from": "en"})
-    path = folder / "batch.jsonl"
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-    return path
-
-
-def raydub(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cluster.cli", *map(str, arguments)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=ROOT)
-    assert not check or finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
-    return finished
-
-
-def submit(address: str, batch: Path, folder: Path, *more: str, service_s: float = 0.0, check: bool = True) -> str:
-    options = f"{{log: {folder / 'log'}, service_s: {service_s}}}"
-    settings = [
-        "transcription.pool.num_cpus=0.1",
-        "translation.engine=tests.standins.counted_translator",
-        f"translation.options={options}",
-        "translation.pool.num_cpus=0.1",
-        "speech.engine=tests.standins.counted_speaker",
-        f"speech.options={options}",
-        "speech.pool.num_cpus=0.1",
-        f"store.url={folder / 'store'}",
-        "drivers.num_cpus=0.1",
-        "price.cpu_hour=3.6",
-    ]
-    arguments = [argument for setting in settings for argument in ("--set", setting)]
-    folder.mkdir(exist_ok=True)
-    finished = raydub(
-        *("submit", batch, "--to", ",".join(LANGUAGES), "--out", folder / "out", "--config", "base"),
-        *("--address", address, "--python", sys.executable, "--drivers", "2", *arguments, *more),
-        check=check,
-    )
-    return finished.stdout.split()[0]
-
-
-def computed(folder: Path) -> Counter[str]:
-    """How often each piece of work was done, by whichever process."""
-    return Counter(line.split(" ", 1)[1] for line in (folder / "log").read_text().splitlines())
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_batch(tmp_path_factory.mktemp("batch"), NUM_VIDEOS, NUM_LINES)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(nodes: tuple[str, list[Node]], batch: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    submit(nodes[0], batch, folder, "--wait")
-    return folder
+def undisturbed(nodes: tuple[str, list[Node]], rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    batch = Batch(rows=rows, folder=tmp_path_factory.mktemp("undisturbed"))
+    batch.submit(nodes[0], "--wait")
+    return batch
 
 
-def test_every_item_is_dubbed_and_accounted_for(undisturbed: Path, nodes: tuple[str, list[Node]]) -> None:
-    summary = ledger.Summary.model_validate_json((undisturbed / "out" / "summary.json").read_text())
+def wait_for(condition: Callable[[], object]) -> None:
+    """Without an end of its own: a test that waits in vain is ended by the suite's limit."""
+    while not condition():
+        time.sleep(0.1)
+
+
+def test_every_item_is_dubbed_and_accounted_for(undisturbed: Batch, nodes: tuple[str, list[Node]]) -> None:
+    summary = undisturbed.summary()
+    assert summary is not None
     assert summary.states == {"done": NUM_VIDEOS}
-    assert summary.num_segments == NUM_VIDEOS * LINES
+    assert summary.num_segments == NUM_VIDEOS * NUM_LINES
     assert summary.cost > 0
     assert summary.cost_per_segment == pytest.approx(summary.cost / summary.num_segments, abs=1e-5)
-    assert "talk3.m4a" in (undisturbed / "out" / "summary.html").read_text()
-    assert set(computed(undisturbed).values()) == {1}
-    spoken = [work for work in computed(undisturbed) if work.startswith("speak")]
-    assert len(spoken) == NUM_VIDEOS * LINES * len(LANGUAGES)
-    [job] = [
-        row
-        for row in json.loads(raydub("jobs", "list", "--address", nodes[0], "--json").stdout)["jobs"]
-        if row["out"] == str(undisturbed / "out")
-    ]
+    assert "talk3.mp4" in (undisturbed.out / "summary.html").read_text()
+    assert set(undisturbed.computed().values()) == {1}
+    assert sum(work.startswith("speak") for work in undisturbed.computed()) == NUM_SPOKEN
+    listed = json.loads(raydub("jobs", "list", "--address", nodes[0], "--json").stdout)["jobs"]
+    [job] = [row for row in listed if row["out"] == str(undisturbed.out)]
     shown = json.loads(raydub("jobs", "show", job["job"], "--address", nodes[0], "--json").stdout)
     assert shown["status"] == "SUCCEEDED"
     assert shown["summary"]["states"] == {"done": NUM_VIDEOS}
     assert "items: 4 done" in raydub("jobs", "logs", job["job"], "--address", nodes[0]).stdout
 
 
-def test_the_same_again_computes_nothing(undisturbed: Path, nodes: tuple[str, list[Node]], batch: Path) -> None:
-    before = computed(undisturbed)
-    submit(nodes[0], batch, undisturbed, "--wait")
-    assert computed(undisturbed) == before
-    summary = ledger.Summary.model_validate_json((undisturbed / "out" / "summary.json").read_text())
+def test_the_same_again_computes_nothing(undisturbed: Batch, nodes: tuple[str, list[Node]]) -> None:
+    before = undisturbed.computed()
+    undisturbed.submit(nodes[0], "--wait")
+    assert undisturbed.computed() == before
+    summary = undisturbed.summary()
+    assert summary is not None
     assert (summary.num_kept, summary.states) == (NUM_VIDEOS, {"done": NUM_VIDEOS})
+
+
+def test_a_killed_driver_and_a_lost_node_cost_nothing_that_was_stored(
+    undisturbed: Batch, nodes: tuple[str, list[Node]], rows: Path, tmp_path: Path
+) -> None:
+    address, workers = nodes
+    batch = Batch(rows=rows, folder=tmp_path / "disturbed", service_s=0.3)
+    job = batch.submit(address)
+    wait_for(lambda: batch.computed().total() >= 5)
+    coordinator = coordinator_of(job)
+    assert coordinator is not None
+    coordinator.kill()
+    before = batch.computed()
+    assert before.total() < 2 * NUM_SPOKEN  # translated, then spoken: it was killed at work
+
+    job = batch.submit(address)
+    wait_for(lambda: batch.computed() != before or batch.summary())
+    workers.pop().drop()
+    wait_for(batch.summary)
+
+    assert batch.contents() == undisturbed.contents()
+    assert batch.computed_though_stored() == []
+    summary = batch.summary()
+    assert summary is not None
+    assert summary.states == {"done": NUM_VIDEOS}
+
+
+def test_a_bad_item_is_told_before_anything_is_submitted(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("source,to\na.mp4,pt\n,pt\n")
+    finished = raydub("submit", rows, "--out", tmp_path, "--address", "http://127.0.0.1:1", check=False)
+    assert finished.returncode == 2
+    assert "row 2: field source" in finished.stderr

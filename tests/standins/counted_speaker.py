@@ -13,6 +13,7 @@ HZ = 16_000
 
 
 class Engine(Counted, engine.Engine[SpeechRequest, Plan | Clip]):
+    task = "speech"
     Config: ClassVar[type[engine.EngineConfig]] = CountedConfig
 
     def run(self, batch: Sequence[SpeechRequest]) -> list[Plan | Clip]:
@@ -35,6 +36,6 @@ class Engine(Counted, engine.Engine[SpeechRequest, Plan | Clip]):
 
     def _speak(self, request: SpeechRequest) -> Clip:
         assert not isinstance(request, PlanRequest)
-        self.note(f"speak {request.plan.language} {request.plan.text}")
+        self.note(request, f"speak {request.plan.language} {request.plan.text}")
         times = np.arange(round(request.duration_s * HZ)) / HZ
         return Clip(samples=(0.1 * np.sin(2 * np.pi * 220 * times)).astype(np.float32), sample_hz=HZ)

@@ -9,9 +9,10 @@ from tests.standins.counted import Counted, CountedConfig
 
 
 class Engine(Counted, engine.Engine[TranslateRequest, Translation]):
+    task = "translation"
     Config: ClassVar[type[engine.EngineConfig]] = CountedConfig
 
     def run(self, batch: Sequence[TranslateRequest]) -> list[Translation]:
         for request in batch:
-            self.note(f"translate {request.target_language} {request.text}")
+            self.note(request, f"translate {request.target_language} {request.text}")
         return [Translation(candidates=(Candidate(text=f"{r.target_language} {r.text}", score=None),)) for r in batch]

@@ -26,10 +26,12 @@ class Node:
 
 
 @contextmanager
-def cluster(num_workers: int, *, dashboard: bool = False, **worker: Any) -> Iterator[tuple[Cluster, list[Node]]]:
+def cluster(
+    num_workers: int, *, dashboard: bool = False, num_cpus: int = 16, **worker: Any
+) -> Iterator[tuple[Cluster, list[Node]]]:
     """A head and so many more nodes, each with room for all replicas; this process is connected to it."""
     head = {
-        "num_cpus": 16,
+        "num_cpus": num_cpus,
         "object_store_memory": STORE_BYTES,
         "include_dashboard": dashboard,
         "_system_config": {
@@ -44,7 +46,7 @@ def cluster(num_workers: int, *, dashboard: bool = False, **worker: Any) -> Iter
         head |= {"dashboard_port": _free_port(), "dashboard_agent_listen_port": _free_port()}
     made = Cluster(initialize_head=True, head_node_args=head)
     try:
-        settings = {"num_cpus": 16, "object_store_memory": STORE_BYTES} | worker
+        settings = {"num_cpus": num_cpus, "object_store_memory": STORE_BYTES} | worker
         workers = []
         for _ in range(num_workers):
             if dashboard:
