@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -134,8 +134,8 @@ def _with_interval(value: float, resampled: Floats, num_clusters: int) -> Estima
     if num_clusters < 2:
         return Estimate(value=value, low=None, high=None)
     # A resample spreads like z·sqrt((n-1)/n) where t is due: the percentile is taken further out by both.
-    widened = stats.t.ppf((1 + CONFIDENCE) / 2, num_clusters - 1) * np.sqrt(num_clusters / (num_clusters - 1))
-    tail = float(stats.norm.sf(widened))
+    widened = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, num_clusters - 1) * np.sqrt(num_clusters / (num_clusters - 1))
+    tail = float(scipy.stats.norm.sf(widened))
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return Estimate(value=value, low=float(low), high=float(high))
 

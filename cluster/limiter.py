@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import scipy.ndimage
+import scipy
 
 Block: TypeAlias = npt.NDArray[np.float32]
 """float32 (num_samples, num_channels), [-1, 1], at ``RATE_HZ``."""

@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-import scipy.signal
+import scipy
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pyloudnorm import IIRfilter
 
 from actors.errors import ItemError
 from actors.types import Samples
@@ -156,6 +155,8 @@ class VoiceLevels:
 
 def _k_weighting(sample_hz: int) -> npt.NDArray[np.float64]:
     """Second-order sections of the K-weighting filter at any rate, as pyloudnorm's Meter has it."""
+    from pyloudnorm import IIRfilter  # with scipy.signal, a second that not every command needs
+
     stages = (
         IIRfilter(4.0, 1 / math.sqrt(2), 1500.0, sample_hz, "high_shelf"),
         IIRfilter(0.0, 0.5, 38.0, sample_hz, "high_pass"),
