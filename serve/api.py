@@ -46,6 +46,7 @@ def make_api(settings: ServeSettings, dispatcher: Dispatcher) -> FastAPI:
         version=importlib.metadata.version("raydub"),
         summary="Dubs video: jobs that stream as they go.",
         lifespan=lifespan,
+        docs_url=None,  # page.py has one that asks nothing of elsewhere
         redoc_url=None,
         # Of what is refused before its route is known, too: a smaller one here would answer 413 for 401 and 429.
         max_body_size=max(settings.max_upload_bytes, settings.max_body_bytes),

@@ -13,7 +13,7 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from filelock import FileLock
 from sqlalchemy import Connection, event, make_url, text
-from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential
@@ -28,6 +28,9 @@ BUSY_TIMEOUT_S = 30
 MIGRATION_TIMEOUT_S = 120.0
 UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError)
 """What a database that is stopped, or just starting, is met as: asyncpg raises plain connection errors."""
+STOPPING_OR_STARTING = "57P"
+"""PostgreSQL's error codes for it, which its driver tells as errors of no kind of their own:
+https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 MIGRATION_LOCK = 7_208_113
 """Any number, the same in every process: PostgreSQL's name for the lock on migrating."""
 
@@ -53,8 +56,13 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """Committed at the end of the block, rolled back if it raises."""
-        async with self._sessions.begin() as session:
-            yield session
+        try:
+            async with self._sessions.begin() as session:
+                yield session
+        except DBAPIError as error:
+            if str(getattr(error.orig, "sqlstate", None)).startswith(STOPPING_OR_STARTING):
+                raise ConnectionError("the database must accept connections; it stops or starts") from error
+            raise
 
     @property
     def is_postgres(self) -> bool:

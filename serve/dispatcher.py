@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,7 +26,7 @@ from cluster.config import Config
 from cluster.logs import log_context
 from cluster.pools import Pools, speech_stage
 from serve.auth import KeyRing
-from serve.database import Database, until_it_answers
+from serve.database import UNREACHABLE, Database, until_it_answers
 from serve.events import Bells, Recorder
 from serve.files import JobFiles
 from serve.inference import Inference
@@ -33,12 +34,17 @@ from serve.jobs import Jobs
 from serve.leases import LeaseLostError, Leases, Outcome
 from serve.settings import ServeSettings
 from serve.tables import Dub, DubState
+from serve.tidying import tidy
 from serve.webhooks import Webhooks
 from serve.work import Work
 
 log = logging.getLogger(__name__)
 
 LOAD_AGAIN_S = 2.0
+TIDY_EVERY_S = 3600.0
+CHECK_EVERY_S = 2.0
+LET_GO_S = 4 * CHECK_EVERY_S
+"""Without being asked for its health."""
 _SILENCE = TranscribeRequest(samples=np.zeros(ASR_HZ, np.float32), language="en")
 _GREETING = TranslateRequest(text="Hello.", source_language="en", target_language="pt")
 
@@ -89,6 +95,8 @@ class Dispatcher:
         self._running: dict[str, _Running] = {}
         self._wake = asyncio.Event()
         self._holder = uuid.uuid4().hex
+        self._checked_s: float | None = None
+        self._resumes_s = 0.0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -105,6 +113,7 @@ class Dispatcher:
                 self._start(self._warm()),
                 self._start(self._claim_forever(work)),
                 self._start(self._renew_forever()),
+                self._start(self._tidy_forever()),
                 self._start(Webhooks(self.settings, self.config.fetch, self.database).deliver_forever()),
             ]
             try:
@@ -127,6 +136,19 @@ class Dispatcher:
         """Raises what ended a part of this dispatcher that must never end: it is to be replaced."""
         if self._failure is not None:
             raise RuntimeError("a dispatcher's own tasks must run as long as it does; one failed") from self._failure
+
+    def note_check(self) -> None:
+        """Ray Serve has asked for this dispatcher's health. One that it stops it asks no more."""
+        self._checked_s = time.monotonic()
+
+    @property
+    def is_leaving(self) -> bool:
+        """Being stopped, as far as can be told: no new job, and streams without end are to be followed elsewhere.
+
+        Ray Serve waits for every open request before it says that it stops a replica.
+        """
+        is_let_go = self._checked_s is not None and time.monotonic() - self._checked_s > LET_GO_S
+        return is_let_go or self.health is Health.DRAINING
 
     def wake(self) -> None:
         """There is a new job."""
@@ -183,8 +205,8 @@ class Dispatcher:
 
     async def _claim_forever(self, work: Work) -> None:
         while True:
-            has_room = len(self._running) < self.config.pipeline.max_videos and self.health is not Health.DRAINING
-            claimed = await until_it_answers(self._leases.claim) if has_room else None
+            has_room = len(self._running) < self.config.pipeline.max_videos and not self.is_leaving
+            claimed = await until_it_answers(self._claim) if has_room else None
             if claimed is not None:
                 self._run(work, *claimed)
                 continue
@@ -194,6 +216,14 @@ class Dispatcher:
             except TimeoutError:
                 continue
             self._wake.clear()
+
+    async def _claim(self) -> tuple[Dub, tuple[str, ...]] | None:
+        """Once the database is back, others have the time of a lease to renew theirs before any is taken over."""
+        try:
+            return await self._leases.claim(resume=time.monotonic() > self._resumes_s)
+        except UNREACHABLE:
+            self._resumes_s = time.monotonic() + self.settings.lease_s
+            raise
 
     async def _renew_forever(self) -> None:
         while True:
@@ -210,6 +240,15 @@ class Dispatcher:
                     running.stop_for(Stop.LOST)
                 elif held[dub_id].cancel_requested:
                     running.stop_for(Stop.CANCELLED)
+
+    async def _tidy_forever(self) -> None:
+        settings = self.settings
+        keep_events_s, attempts = settings.keep_events_s, settings.webhook_attempts
+        while True:
+            query = functools.partial(tidy, self.database, keep_events_s=keep_events_s, webhook_attempts=attempts)
+            if num_events := await until_it_answers(query):
+                log.info("old events removed num_events=%d", num_events)
+            await asyncio.sleep(min(TIDY_EVERY_S, keep_events_s))
 
     async def _drain(self) -> None:
         self.health = Health.DRAINING

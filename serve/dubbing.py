@@ -219,7 +219,7 @@ def _add_state(router: APIRouter) -> None:
         after = last_event_id or 0
         if view.dub.state in FINAL and view.dub.num_events <= after:
             return Response(status_code=204)
-        told = follow(dispatcher.jobs, dispatcher.bells, caller.owner, dub_id, after)
+        told = follow(dispatcher.jobs, dispatcher.bells, caller.owner, dub_id, after, lambda: dispatcher.is_leaving)
         return EventSourceResponse(_as_sse(told), ping=15, headers={"Cache-Control": "no-store"})
 
 

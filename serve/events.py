@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from actors.errors import DubbingError
@@ -178,9 +178,11 @@ def describe(progress: Progress) -> dict[str, Any]:
     return {"duration_s": round(progress.duration_s, 3), "elapsed_s": round(progress.elapsed_s, 2), "stages": stages}
 
 
-async def follow(jobs: Jobs, bells: Bells, owner: str, dub_id: str, after: int) -> AsyncIterator[Event]:
-    """Events behind number ``after``, those to come too; ends with the job, or when it is deleted."""
-    while True:
+async def follow(
+    jobs: Jobs, bells: Bells, owner: str, dub_id: str, after: int, is_leaving: Callable[[], bool]
+) -> AsyncIterator[Event]:
+    """Events behind number ``after``, those to come too; ends with the job, when it is deleted, or on leaving."""
+    while not is_leaving():
         events = await until_it_answers(functools.partial(jobs.events_after, dub_id, after))
         for event in events:
             after = event.number

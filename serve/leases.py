@@ -48,15 +48,19 @@ class Leases:
     holder: str
     lease_s: float
 
-    async def claim(self) -> tuple[Dub, tuple[str, ...]] | None:
-        """The job that has waited longest, and its languages: a new one, or one whose holder gives no sign."""
+    async def claim(self, *, resume: bool = True) -> tuple[Dub, tuple[str, ...]] | None:
+        """The job that has waited longest, and its languages: a new one, or one whose holder gives no sign.
+
+        Without ``resume`` only a new one: after a time in which nobody could give a sign.
+        """
         now_s = time.time()
-        first = select(Dub.id).where(_is_free(now_s)).order_by(Dub.created_s).limit(1)
+        is_free = self._is_free(now_s, resume)
+        first = select(Dub.id).where(is_free).order_by(Dub.created_s).limit(1)
         if self.database.is_postgres:
             first = first.with_for_update(skip_locked=True)
         claim = (
             update(Dub)
-            .where(Dub.id == first.scalar_subquery(), _is_free(now_s))
+            .where(Dub.id == first.scalar_subquery(), is_free)
             .values(
                 state=DubState.RUNNING,
                 lease_owner=self.holder,
@@ -159,17 +163,18 @@ class Leases:
             await session.execute(insert(Event), rows)
         return dub
 
+    def _is_free(self, now_s: float, resume: bool) -> ColumnElement[bool]:
+        """One of our own is none of these, however late we are: we work on it, and renew when we can."""
+        abandoned = and_(Dub.state == DubState.RUNNING, Dub.lease_until_s < now_s, Dub.lease_owner != self.holder)
+        free = or_(Dub.state == DubState.QUEUED, abandoned) if resume else Dub.state == DubState.QUEUED
+        return and_(Dub.deleted_s.is_(None), free)
+
     def _is_mine(self) -> ColumnElement[bool]:
         return and_(Dub.lease_owner == self.holder, Dub.state == DubState.RUNNING)
 
 
 def _num_targets(dub_id: str) -> ScalarSelect[int]:
     return select(func.count()).select_from(Target).where(Target.dub_id == dub_id).scalar_subquery()
-
-
-def _is_free(now_s: float) -> ColumnElement[bool]:
-    abandoned = and_(Dub.state == DubState.RUNNING, Dub.lease_until_s < now_s)
-    return and_(Dub.deleted_s.is_(None), or_(Dub.state == DubState.QUEUED, abandoned))
 
 
 def _delivery(dub: Dub, url: str, outcome: Outcome) -> Delivery:

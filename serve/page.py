@@ -1,4 +1,4 @@
-"""The page at ``/``: its files as they are, no build; and what it must know to offer choices."""
+"""The page at ``/``, and the API's at ``/docs``: their files as they are, no build; and what choices there are."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 PUBLIC_PREFIX = "/page/"
+SWAGGER = ("swagger-ui-bundle.js", "swagger-ui.css")
+"""From a package: neither a closed network nor our own policy lets a browser have them from elsewhere."""
 
 
 class LanguageOption(BaseModel):
@@ -62,11 +64,16 @@ class PoolAnswer(BaseModel):
 def page_routes() -> APIRouter:
     """For anybody: the files hold nothing of anyone's."""
     contents = {file.name: file.read_bytes() for file in files("serve").joinpath("page").iterdir() if file.is_file()}
+    contents |= {name: files("fastapi_offline").joinpath("static", name).read_bytes() for name in SWAGGER}
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
     async def index() -> Response:
         return _served("index.html", contents["index.html"])
+
+    @router.get("/docs")
+    async def document() -> Response:
+        return _served("docs.html", contents["docs.html"])
 
     @router.get(PUBLIC_PREFIX + "{name}")
     async def asset(name: str) -> Response:

@@ -111,6 +111,8 @@ class ServeSettings(Section):
     drain_s: float = Field(default=30.0, ge=0)
     """What a stopping dispatcher gives its jobs to finish; the others are handed on."""
     webhook_attempts: int = Field(default=6, ge=1)
+    keep_events_s: float = Field(default=30 * 86400.0, gt=0)
+    """Events of a job, and what is known of its webhook, go so long after its last change; its results stay."""
 
     @field_validator("profiles")
     @classmethod

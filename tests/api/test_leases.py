@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -20,9 +21,13 @@ from serve.jobs import DubOptions, Jobs, NewDub
 from serve.leases import LeaseLostError, Leases, Outcome
 from serve.settings import KeyLimits, ServeSettings
 from serve.tables import DubState, TargetState
+from serve.tidying import tidy
 from tests.api.postgres import Postgres
+from tests.api.server import STANDINS, finished, running
+from tests.api.test_dubs import create
 
 LIMITS = KeyLimits()
+STOPPED_S = 3.0
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +151,29 @@ async def test_what_was_deleted_still_counts_against_the_day(database: Database)
         await jobs.create(new("g"), limits)
 
 
+async def test_events_are_kept_for_as_long_as_is_said(database: Database) -> None:
+    await drain(database)
+    jobs, holder = Jobs(database, 100), leases(database, "holder")
+    ended = (await jobs.create(new("t", webhook_url="https://a.example/"), LIMITS))[0].dub.id
+    assert await holder.claim() is not None
+    await holder.finish(ended, DONE)
+    under_way = (await jobs.create(new("t"), LIMITS))[0].dub.id
+    assert await holder.claim() is not None
+    await holder.note(under_way, [("started", {"attempt": 1})], {})
+
+    await tidy(database, keep_events_s=3600.0, webhook_attempts=1)
+    assert [event.kind for event in await jobs.events_after(ended, 0)] == ["done"]
+    assert await tidy(database, keep_events_s=0.0, webhook_attempts=1) >= 1
+    assert await jobs.events_after(ended, 0) == []
+    assert [event.kind for event in await jobs.events_after(under_way, 0)] == ["started"]
+    assert (await jobs.get("t", ended)).dub.state == "done"
+    await jobs.make_again("t", ended)
+    assert await holder.claim() is not None
+    await holder.finish(ended, DONE)
+    assert [event.number for event in await jobs.events_after(ended, 0)] == [2]
+    await holder.finish(under_way, DONE)
+
+
 async def test_one_idempotency_key_makes_one_job_however_many_ask_at_once(database: Database) -> None:
     limits = KeyLimits(max_active_dubs=99)
     several = [Jobs(database, 100) for _ in range(4)]
@@ -180,6 +208,43 @@ async def test_migrations_of_several_dispatchers_at_once(tmp_path: Path, postgre
         await asyncio.gather(*(context.__aenter__() for context in contexts))
         for context in contexts:
             await context.__aexit__(None, None, None)
+
+
+async def test_nobody_takes_over_from_itself_or_after_a_time_in_which_none_could_renew(database: Database) -> None:
+    await drain(database)
+    await Jobs(database, 100).create(new("n"), LIMITS)
+    late, other = leases(database, "late", lease_s=0.01), leases(database, "other")
+    assert await late.claim() is not None
+    await asyncio.sleep(0.05)
+    assert await late.claim() is None
+    assert await other.claim(resume=False) is None
+    assert await other.claim() is not None
+    await drain(database)
+
+
+def test_a_database_stopped_in_the_middle_of_jobs_costs_none(
+    postgres: Postgres, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than a lease; meanwhile jobs go on, and who asks is told to come again."""
+    monkeypatch.delenv("RAYDUB_DATABASE_URL", raising=False)
+    settings = (f"serve.database_url={postgres.url}", "serve.lease_s=1", "serve.poll_s=0.2", "pipeline.max_videos=2")
+    with running(tmp_path, *STANDINS, *settings, config="base") as service, service.client() as client:
+        made = [create(client, talk)["id"] for _ in range(5)]
+        while client.get(f"/v1/dubs/{made[0]}").json()["state"] == "queued":
+            time.sleep(0.02)
+        postgres.stop()
+        try:
+            assert client.get(f"/v1/dubs/{made[0]}").status_code == 503
+            time.sleep(STOPPED_S)
+        finally:
+            postgres.start()
+        while client.get("/v1/dubs").status_code == 503:
+            time.sleep(0.1)
+        for dub_id in made:
+            assert finished(client, dub_id)["state"] == "done"
+            told = client.get(f"/v1/dubs/{dub_id}/events").text
+            assert (told.count("event: started"), told.count("event: done")) == (1, 1)
+            assert client.get(f"/v1/dubs/{dub_id}").json()["revision"] == 1
 
 
 async def test_work_waits_for_a_database_that_is_stopped(postgres: Postgres) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.api.server import Running
+from tests.api.server import Running, finished
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 ARGUMENTS = (
@@ -18,6 +20,11 @@ ARGUMENTS = (
     *("--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"),
 )
 LONG_MS = 240_000
+expect.set_options(timeout=60_000)
+PLAYER = "document.getElementById('player')"
+BUFFERED = f"(({{buffered: b}}) => [...Array(b.length).keys()].map((at) => [b.start(at), b.end(at)]))({PLAYER})"
+"""[start, end] of each range without a gap."""
+MARKUP = "<svg/onload=document.title=1>"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
@@ -44,7 +51,13 @@ def until(page: Page, condition: str) -> None:
         time.sleep(0.1)
 
 
-def test_a_file_is_dubbed_played_edited_and_downloaded(page: Page, talk: Path, tmp_path: Path) -> None:
+def other_page(page: Page) -> Page:
+    browser = page.context.browser
+    assert browser is not None
+    return browser.new_page()
+
+
+def test_a_file_is_dubbed(page: Page, talk: Path) -> None:
     page.set_input_files("input[name=file]", talk)
     page.check("input[name=to][value=pt]")
     page.select_option("select[name=source]", "en")
@@ -53,14 +66,29 @@ def test_a_file_is_dubbed_played_edited_and_downloaded(page: Page, talk: Path, t
     expect(page.locator("#name")).to_have_text("talk.mp4")
     expect(page.locator("#timeline .source").first).to_be_attached(timeout=LONG_MS)
     expect(page.locator("#state")).to_have_text("done", timeout=LONG_MS)
+    assert page.locator("#lines li").count() == page.locator("#timeline .dub").count() > 0
+    until(page, f"{PLAYER}.readyState >= 2")
+
+
+def test_its_stream_is_played_to_the_end_without_a_gap(page: Page, service: Running) -> None:
+    """By the page's own player, which a dub that is under way is played by."""
+    with service.client() as client:
+        dub = client.get("/v1/dubs").json()["dubs"][-1]
+    page.evaluate(f"{PLAYER}.muted = true; {PLAYER}.autoplay = true; {PLAYER}.defaultPlaybackRate = 4")
+    page.evaluate(
+        f"import('./page/player.js').then((it) => new it.Player({PLAYER}).play('v1/dubs/{dub['id']}/hls/pt'))"
+    )
+    until(page, f"{PLAYER}.ended")
+    assert not page.evaluate(f"{PLAYER}.currentSrc").endswith("/video/pt")
+    duration_s = page.evaluate(f"{PLAYER}.duration")
+    assert duration_s == pytest.approx(dub["duration_s"], abs=0.1)
+    [[start_s, end_s]] = page.evaluate(BUFFERED)
+    assert (start_s, end_s) == (pytest.approx(0, abs=0.1), pytest.approx(duration_s, abs=0.1))
+    assert page.evaluate(f"{PLAYER}.error") is None
+
+
+def test_a_line_is_edited_and_downloaded(page: Page, tmp_path: Path) -> None:
     lines = page.locator("#lines li")
-    assert lines.count() == page.locator("#timeline .dub").count() > 0
-
-    until(page, "document.getElementById('player').readyState >= 2")
-    page.evaluate("document.getElementById('player').play()")
-    until(page, "document.getElementById('player').currentTime > 1")
-    page.evaluate("document.getElementById('player').pause()")
-
     lines.first.locator(".text").click()
     lines.first.locator("textarea").fill("Bom dia a todos.")
     lines.first.get_by_role("button", name="Save").click()
@@ -79,10 +107,40 @@ def test_what_a_person_writes_is_shown_as_text(page: Page, talk: Path, tmp_path:
     evil = tmp_path / '<img src=x onerror="document.title=1">.mp4'
     shutil.copyfile(talk, evil)
     with service.client() as client, evil.open("rb") as file:
-        client.post("/v1/dubs", data={"to": "pt", "source": "en"}, files={"file": (evil.name, file)}).raise_for_status()
+        made = client.post("/v1/dubs", data={"to": "pt", "source": "en"}, files={"file": (evil.name, file)})
+        client.post(f"/v1/dubs/{made.raise_for_status().json()['id']}/cancel").raise_for_status()
     expect(page.locator("#dubs .what").first).to_contain_text("<img src=x", timeout=LONG_MS)
     assert page.title() == "raydub"
     assert page.locator("#dubs img").count() == 0
+
+
+def test_subtitles_are_shown_as_text_wherever_they_are(page: Page, service: Running, tmp_path: Path) -> None:
+    """What a line says may be edited to anything: on the page, in the report and in subtitles it stays a text."""
+    page.goto(service.url)
+    with service.client() as client:
+        dub_id = client.get("/v1/dubs").json()["dubs"][-1]["id"]
+        path = f"/v1/dubs/{dub_id}"
+        line = client.get(f"{path}/transcripts/pt/json").json()["lines"][0]["id"]
+        client.patch(
+            f"{path}/lines/{line}", json={"text": f"{MARKUP}<script>document.title=2</script>"}
+        ).raise_for_status()
+        client.post(f"{path}/regenerate").raise_for_status()
+        assert finished(client, dub_id)["state"] == "done"
+        vtt = client.get(f"{path}/transcripts/pt/vtt")
+    assert vtt.headers["content-type"].startswith("text/vtt")
+    assert html.escape(MARKUP) in vtt.text
+    assert not re.search(r"<\s*(script|svg|img)", vtt.text)
+    page.locator("#dubs button").last.click()
+    expect(page.locator("#lines .text").first).to_contain_text(MARKUP)
+    assert page.locator("#lines script, #lines svg, #lines img, #timeline script, #timeline img").count() == 0
+    assert page.title() == "raydub"
+
+    report = other_page(page)
+    report.goto(next(service.dispatcher.files.folder(dub_id).glob("*/report.html")).as_uri())
+    assert html.escape(MARKUP) in report.content()
+    assert report.locator("svg[onload]").count() == 0
+    assert report.title() not in ("1", "2")
+    report.close()
 
 
 def test_it_is_used_by_keyboard_and_fits_a_phone(page: Page) -> None:
@@ -91,6 +149,20 @@ def test_it_is_used_by_keyboard_and_fits_a_phone(page: Page) -> None:
     page.locator("#dubs button").last.focus()
     page.keyboard.press("Enter")
     expect(page.locator("#dubs button").last).to_have_attribute("aria-current", "true")
+
+
+def test_the_api_is_documented_without_asking_elsewhere(page: Page, service: Running) -> None:
+    document = other_page(page)
+    asked: list[str] = []
+    complaints: list[str] = []
+    document.on("request", lambda request: asked.append(request.url))
+    document.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    document.goto(f"{service.url}/docs")
+    expect(document.locator("#api .title").first).to_contain_text("raydub")
+    expect(document.locator("#api .opblock-summary-path[data-path='/v1/dubs']").first).to_be_visible()
+    document.close()
+    assert [url for url in asked if not url.startswith((service.url, "data:"))] == []
+    assert complaints == []
 
 
 def test_its_answers_let_no_script_of_elsewhere_run(service: Running) -> None:
