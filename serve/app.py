@@ -6,22 +6,22 @@ import logging
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 from ray import serve
 from ray.serve import Application
 
 from actors.errors import ConfigError
 from cluster import logs
 from serve.api import make_api
-from serve.dispatcher import Dispatcher
+from serve.dispatcher import CHECK_EVERY_S, LET_GO_S, Dispatcher
 from serve.settings import ServeSettings, load_profiles, load_service
 
 NAME = "raydub"
 MAX_ONGOING_REQUESTS = 1000
 """Of one dispatcher, streams of events included; past it, requests wait at the proxy."""
 MAX_QUEUED_REQUESTS = 1000
-STOP_S = 15.0
-"""To end what is left once a dispatcher has given its jobs their time."""
+STOP_S = LET_GO_S + 15.0
+"""For a dispatcher to see that it is stopped, and to end what is left once it has given its jobs their time."""
 
 
 class Choice(BaseModel):
@@ -33,6 +33,12 @@ class Choice(BaseModel):
     profile: str | None = None
     set: tuple[str, ...] = ()
     log_level: str = "INFO"
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _one(cls, given: object) -> object:
+        """``serve run … set=a.b=c`` knows strings alone."""
+        return (given,) if isinstance(given, str) else given
 
 
 @serve.ingress()
@@ -49,6 +55,7 @@ class Service:
 
     def check_health(self) -> None:
         """Asked by Ray Serve, which replaces the replica if it raises."""
+        self._dispatcher.note_check()
         self._dispatcher.check()
 
 
@@ -58,9 +65,13 @@ def make_dispatcher(chosen: Choice) -> Dispatcher:
     return Dispatcher(settings, load_profiles(settings, config, chosen.config, chosen.set))
 
 
-def app(args: Choice) -> Application:
-    """What Ray Serve is to run. Raises ConfigError here, rather than again and again in replicas."""
-    settings, _ = load_service(args.config, args.set, args.profile)
+def app(args: Choice | dict[str, Any]) -> Application:
+    """What Ray Serve is to run; it hands ``args`` over as they were written.
+
+    Raises ConfigError here, rather than again and again in replicas.
+    """
+    chosen = Choice.model_validate(args)
+    settings, _ = load_service(chosen.config, chosen.set, chosen.profile)
     check_keys(settings)
     scaling = settings.scaling
     deployment = serve.deployment(
@@ -70,7 +81,7 @@ def app(args: Choice) -> Application:
         max_queued_requests=MAX_QUEUED_REQUESTS,
         # It waits and forwards; what works are the pools' replicas, which ask for their own.
         ray_actor_options={"num_cpus": 0},
-        health_check_period_s=5,
+        health_check_period_s=CHECK_EVERY_S,
         health_check_timeout_s=30,
         graceful_shutdown_timeout_s=settings.drain_s + STOP_S,
         autoscaling_config={
@@ -81,7 +92,7 @@ def app(args: Choice) -> Application:
             "downscale_delay_s": scaling.downscale_delay_s,
         },
     )
-    bound: Application = deployment.bind(args.model_dump())  # type: ignore[attr-defined]  # ingress hides the class
+    bound: Application = deployment.bind(chosen.model_dump())  # type: ignore[attr-defined]  # ingress hides the class
     return bound
 
 

@@ -1,4 +1,4 @@
-"""The service as it is deployed: ``raydub serve`` on Ray Serve, real models; a dispatcher killed in the middle."""
+"""The service as it is deployed: ``raydub serve`` on Ray Serve, real models; killed and replaced in the middle."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,22 +20,47 @@ import pytest
 
 from tests.api.server import finished
 
+DEPLOY = """
+import sys
+
+import ray
+from ray import serve
+from serve.app import NAME, app
+
+ray.init(address=sys.argv[1], log_to_driver=False)
+serve.run(app({"set": sys.argv[2:]}), name=NAME, route_prefix="/", blocking=False)
+"""
+
 
 @dataclass(frozen=True)
 class Service:
     url: str
     process: psutil.Process
+    settings: tuple[str, ...]
 
     def dispatchers(self) -> list[psutil.Process]:
+        return self.named("ServeReplica")
+
+    def named(self, name: str) -> list[psutil.Process]:
         """Ray names its workers by what they run."""
         found = []
         for child in self.process.children(recursive=True):
             try:
-                if "ServeReplica" in " ".join(child.cmdline()):
+                if name in " ".join(child.cmdline()):
                     found.append(child)
             except psutil.NoSuchProcess:
                 continue
         return found
+
+    def deploy(self, *settings: str) -> None:
+        """Another version, as `serve deploy` would: from a process of its own, replicas replaced one after another."""
+        [raylet, *_] = self.named("--gcs-address=")
+        address = next(part.partition("=")[2] for part in raylet.cmdline() if part.startswith("--gcs-address="))
+        subprocess.run(
+            [sys.executable, "-c", DEPLOY, address, *settings],
+            check=True,
+            env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+        )
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +69,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = (f"serve.data_dir={folder}", "serve.lease_s=2", "serve.poll_s=0.3", "store.url=none")
+    settings = (f"serve.data_dir={folder}", "serve.lease_s=2", "serve.poll_s=0.3", "store.url=none", "serve.drain_s=1")
     arguments = [argument for setting in settings for argument in ("--set", setting)]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -52,7 +78,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             stderr=subprocess.STDOUT,
             env={**os.environ, "RAY_AUTH_MODE": "disabled"},
         )
-    running = Service(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
+    running = Service(f"http://127.0.0.1:{port}", psutil.Process(process.pid), settings)
     try:
         wait_until(lambda: answers(f"{running.url}/healthz"), process)
         yield running
@@ -86,34 +112,70 @@ def follow(client: httpx.Client, dub_id: str, after: int) -> Iterator[httpx_sse.
         yield from (event for event in source.iter_sse() if event.data)
 
 
+def upload(client: httpx.Client, talk: Path) -> str:
+    with talk.open("rb") as file:
+        made = client.post("/v1/dubs", data={"to": "pt", "source": "en"}, files={"file": ("talk.mp4", file)})
+    assert made.status_code == 201, made.text
+    return str(made.json()["id"])
+
+
+def seen_until(client: httpx.Client, dub_id: str, kind: str) -> list[httpx_sse.ServerSentEvent]:
+    seen = []
+    for event in follow(client, dub_id, 0):
+        seen.append(event)
+        if event.event == kind:
+            break
+    assert "done" not in [event.event for event in seen]
+    return seen
+
+
+def followed(client: httpx.Client, dub_id: str, seen: list[httpx_sse.ServerSentEvent]) -> list[str]:
+    """All kinds of events, once it has ended: each told once, whoever was asked."""
+    while seen[-1].event not in ("done", "failed"):
+        try:
+            for event in follow(client, dub_id, int(seen[-1].id)):
+                seen.append(event)
+        except (httpx.HTTPError, httpx_sse.SSEError):
+            time.sleep(0.3)  # nobody answers at the moment
+    assert [int(event.id) for event in seen] == list(range(1, len(seen) + 1))
+    return [event.event for event in seen]
+
+
 def test_a_dub_survives_the_death_of_its_dispatcher(service: Service, talk: Path) -> None:
     with httpx.Client(base_url=service.url, timeout=60) as client:
-        with talk.open("rb") as file:
-            made = client.post("/v1/dubs", data={"to": "pt", "source": "en"}, files={"file": ("talk.mp4", file)})
-        assert made.status_code == 201, made.text
-        dub_id = made.json()["id"]
-
-        seen: list[httpx_sse.ServerSentEvent] = []
-        for event in follow(client, dub_id, 0):
-            seen.append(event)
-            if event.event == "segment":
-                break
-        assert "done" not in [event.event for event in seen]
+        dub_id = upload(client, talk)
+        seen = seen_until(client, dub_id, "segment")
         [dispatcher] = service.dispatchers()
         dispatcher.kill()
 
-        while not seen or seen[-1].event not in ("done", "failed"):
-            try:
-                for event in follow(client, dub_id, int(seen[-1].id)):
-                    seen.append(event)
-            except (httpx.HTTPError, httpx_sse.SSEError):
-                time.sleep(0.3)  # the proxy has no dispatcher at the moment
-
-        assert [int(event.id) for event in seen] == list(range(1, len(seen) + 1))
-        kinds = [event.event for event in seen]
-        assert kinds.count("started") == 2
+        kinds = followed(client, dub_id, seen)
         assert kinds.count("done") == 1
         assert [event.json()["attempt"] for event in seen if event.event == "started"] == [1, 2]
         assert finished(client, dub_id)["revision"] == 1
         assert client.get(f"/v1/dubs/{dub_id}/media").status_code == 200
         assert client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_a_dub_survives_the_death_of_the_proxy_and_a_new_version(service: Service, talk: Path) -> None:
+    """Somebody follows its events all the while, which keeps no replica from ending."""
+    with httpx.Client(base_url=service.url, timeout=60) as client:
+        dub_id = upload(client, talk)
+        seen = seen_until(client, dub_id, "segment")
+        [proxy] = service.named("ProxyActor")
+        proxy.kill()
+        [before] = service.dispatchers()
+        following = threading.Thread(target=lambda: followed(client, dub_id, seen))
+        num_seen = len(seen)
+        following.start()
+        while len(seen) == num_seen:  # until the next proxy's stream is open
+            time.sleep(0.05)
+        service.deploy(*service.settings, "pipeline.max_videos=3")
+        following.join()
+
+        kinds = [event.event for event in seen]
+        assert kinds.count("done") == 1
+        # Handed on while it was under way: that counts as no attempt of its own.
+        assert [event.json()["attempt"] for event in seen if event.event == "started"] in ([1], [1, 1])
+        assert finished(client, dub_id)["revision"] == 1
+        [after] = service.dispatchers()
+        assert after.pid != before.pid

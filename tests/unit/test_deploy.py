@@ -12,6 +12,9 @@ import jsonschema
 import pytest
 import ray.autoscaler
 import yaml
+from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
+
+from serve.app import app
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -106,3 +109,13 @@ def test_the_image_copies_what_the_package_is_made_of() -> None:
     packages = re.search(r"^packages = \[(.+)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert packages is not None
     assert copied == set(re.findall(r'"(\w+)"', packages[1]))
+
+
+def test_ray_serve_builds_the_application_from_a_file_and_from_the_command_line() -> None:
+    """By Ray's own way: it hands over what the file says, and strings from `serve run`."""
+    own = yaml.safe_load((ROOT / "configs" / "serve.yaml").read_text(encoding="utf-8"))
+    for given in (own["applications"][0]["args"], {"config": "offline", "set": "serve.data_dir=/srv/a"}):
+        built = call_user_app_builder_with_args_if_necessary(app, given)
+        [choice] = built._bound_deployment.init_args
+        assert choice["config"] == given["config"]
+        assert len(choice["set"]) == 1
