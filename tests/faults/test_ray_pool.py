@@ -82,8 +82,9 @@ async def test_a_replica_killed_from_outside_loses_nothing() -> None:
         assert not all(task.done() for task in work)
         start.replicas[0].kill()
         assert values(await asyncio.gather(*work)) == list(range(60))
+        while len(start.replicas) < 3:  # the other one may have done all that was left, and nobody asked the dead one
+            await submit_all(pool, [Item(value=0)] * 16)
         assert pool.stats().num_lost_replicas == 1
-    assert len(start.replicas) == 3
 
 
 async def test_a_replica_whose_process_is_killed_while_idle_loses_nothing() -> None:
