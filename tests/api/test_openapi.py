@@ -33,6 +33,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield service
 
 
+@pytest.mark.no_cover  # tracing triples its time
 def test_no_request_breaks_what_the_document_says(service: Running) -> None:
     """Requests that the document allows, and some that it does not."""
     schema = schemathesis.openapi.from_url(f"{service.url}/openapi.json")

@@ -182,6 +182,7 @@ def test_a_decoder_in_half_precision_stays_close(joe: Engine, precision: str, at
         assert 10 * np.log10(np.square(full.samples).mean() / error) > at_least_db
 
 
+@pytest.mark.no_cover  # tracing doubles the time of torch's own compiler
 def test_neither_half_breaks_the_graph(tmp_path: Path) -> None:
     """``fullgraph`` refuses a host sync or anything else that would split a compiled model."""
     network, lines, frames = _tiny(tmp_path, _vits.BucketedNetwork, speakers=("ana", "bob"), languages=("en", "pt-br"))
@@ -194,6 +195,7 @@ def test_neither_half_breaks_the_graph(tmp_path: Path) -> None:
             np.testing.assert_allclose(one, other, rtol=0, atol=BATCH_TOLERANCE)
 
 
+@pytest.mark.no_cover  # tracing doubles the time of torch's own compiler
 def test_a_compiled_engine_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Without code generation, which takes minutes; what could differ is what is compiled.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
