@@ -44,6 +44,14 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_media(path, audio=[AudioSpec(samples=samples)], video=[VideoSpec(duration_s=len(samples) / 48_000)])
 
 
+@pytest.fixture(scope="module")
+def long_talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More than is dubbed before it is interrupted."""
+    path = tmp_path_factory.mktemp("long") / "talk.mp4"
+    make_talk(path, 60)
+    return path
+
+
 def test_config_show_prints_the_resolved_configuration() -> None:
     shown = raydub("config", "show", "--set", "fitting.max_rate=1.3")
     assert shown.returncode == 0
@@ -152,10 +160,10 @@ def test_a_detected_language_that_cannot_be_translated_is_an_error_of_that_input
 
 
 @pytest.mark.parametrize(("how", "mode"), [(signal.SIGINT, "inline"), (signal.SIGTERM, "local")])
-def test_interrupting_leaves_no_half_file_and_no_process(how: signal.Signals, mode: str, tmp_path: Path) -> None:
-    talk = tmp_path / "talk.mp4"
-    make_talk(talk, 60)
-    command = [sys.executable, "-m", "cluster.cli", "dub", str(talk), "--to", "pt", "--out", str(tmp_path / "out")]
+def test_interrupting_leaves_no_half_file_and_no_process(
+    how: signal.Signals, mode: str, long_talk: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "cluster.cli", "dub", str(long_talk), "--to", "pt", "--out", str(tmp_path / "out")]
     process = subprocess.Popen(
         [*command, "--set", f"ray.mode={mode}"],
         stdout=subprocess.PIPE,
