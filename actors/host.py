@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
@@ -95,24 +94,24 @@ class EngineHost:
 
 
 class ActorHost:
-    """The host as a Ray actor, its engine on a thread of its own.
+    """The host as a Ray actor of several threads, its engine on one of its own.
 
-    While the engine works, the actor's event loop unpacks the next batch and packs the last one's results: else the
-    engine would stand for a millisecond or more between two batches. Batches run in the order of the calls.
+    While the engine works, another thread unpacks the next batch or packs the last one's results: else the engine
+    would stand for a millisecond or more between two batches. Batches run in the order of the calls.
     """
 
     def __init__(self, task: Task, engine: str, options: Mapping[str, Any]) -> None:
         self._host = EngineHost(task, engine, options)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{task}-{engine}")
 
-    async def load(self) -> float:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._host.load)
+    def load(self) -> float:
+        return self._thread.submit(self._host.load).result()
 
-    async def run(self, batch: Sequence[Any]) -> BatchReport:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._host.run, batch)
+    def run(self, batch: Sequence[Any]) -> BatchReport:
+        return self._thread.submit(self._host.run, batch).result()
 
-    async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._host.close)
+    def close(self) -> None:
+        self._thread.submit(self._host.close).result()
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -2,7 +2,8 @@
 
     python bench/bench_chaos.py [--json]
 
-1,000 segments of 10 videos through 4 + 10 stand-in replicas on a Ray cluster of three nodes on this machine.
+1,000 segments of 10 videos, 50 ms and 100 ms each, through 4 + 10 stand-in replicas on a Ray cluster of three nodes
+on this machine.
 Disturbed: kill -9 of a random replica every second, one hangs, speakers have no memory for more than two
 items at a time, a node is dropped, and three segments are poison. Every segment must come out once, in
 order, and only the poison as failed. Bound: at most 1.5 × the undisturbed wall time.
@@ -34,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     as_json: bool = parser.parse_args().json
-    plan = chaos.Plan(num_translators=4, num_speakers=10, translate_s=0.02, speak_s=0.1)
+    plan = chaos.Plan(num_translators=4, num_speakers=10, translate_s=0.05, speak_s=0.1)
     with nodes.cluster(num_workers=2) as (_, workers), tempfile.TemporaryDirectory() as folder:
         calm = asyncio.run(chaos.run(plan))
         disturbed = dataclasses.replace(

@@ -34,8 +34,8 @@ from cluster.scheduling import BatchLimits
 from cluster.streams import ordered_map
 
 EXTRACT_S = 0.10
-MAX_PENDING = 64
-"""Segments between two stages of raydub, in order: more than any pool here holds."""
+MAX_PENDING = load_config("base").pipeline.max_utterances
+"""Of raydub: segments being translated or spoken, each, as in the pipeline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,7 +333,7 @@ async def _ask(handle: Any, item: int) -> Any:
 
 @contextmanager
 def raydub(stages: Sequence[Stage]) -> Iterator[Run]:
-    """The pipeline's own streams and pools."""
+    """The pipeline's own streams and pools: a segment is aligned once translated, and spoken in its order."""
 
     async def open_pools(stack: AsyncExitStack) -> list[PoolLike]:
         owner = await stack.enter_async_context(Pools(load_config("base", ["ray.mode=cluster", "store.url=none"])))
@@ -350,10 +350,9 @@ def raydub(stages: Sequence[Stage]) -> Iterator[Run]:
 
     async def stream(pools: Sequence[PoolLike], num_segments: int) -> Timing:
         meter = Meter()
-        segments: AsyncIterator[Any] = _extract(num_segments)
-        for pool in pools:
-            segments = ordered_map(segments, _by(pool), MAX_PENDING)
-        async for _ in segments:
+        translators, aligners, speakers = pools
+        lines = ordered_map(_extract(num_segments), _through(translators, aligners), MAX_PENDING)
+        async for _ in ordered_map(lines, _through(speakers), MAX_PENDING):
             meter.tick()
         return meter.stop(num_segments)
 
@@ -372,10 +371,11 @@ async def _extract(num_segments: int) -> AsyncIterator[int]:
         yield index
 
 
-def _by(pool: PoolLike) -> Callable[[int], Any]:
+def _through(*pools: PoolLike) -> Callable[[int], Any]:
     async def call(index: int) -> int:
-        item, _ = await pool.submit(index, order=index)
-        return int(item)
+        for pool in pools:
+            await pool.submit(index, order=index)
+        return index
 
     return call
 

@@ -43,18 +43,27 @@ class Serving(Generic[T]):
     id: int
     replica: Replica
     batches: dict[asyncio.Task[None], Sequence[T]] = field(default_factory=dict)
-    running_since_s: float = 0.0
-    """When it began the first of its batches."""
-    alone: bool = False
-    """What it runs must have no company."""
+    load: ReplicaLoad = field(init=False)
+    """Kept rather than made: every decision looks at that of every replica."""
     lost: bool = False
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @property
-    def load(self) -> ReplicaLoad:
-        return ReplicaLoad(
-            id=self.id, num_batches=len(self.batches), running_since_s=self.running_since_s, alone=self.alone
+    def __post_init__(self) -> None:
+        self.load = ReplicaLoad(id=self.id, num_batches=0)
+
+    def begin(self, batch: asyncio.Task[None], entries: Sequence[T], now_s: float, alone: bool) -> None:
+        """It was handed a batch, behind those that it has."""
+        self.batches[batch] = entries
+        since_s = self.load.running_since_s if len(self.batches) > 1 else now_s
+        self.load = ReplicaLoad(
+            id=self.id, num_batches=len(self.batches), running_since_s=since_s, alone=alone or self.load.alone
         )
+
+    def end(self, batch: asyncio.Task[None], now_s: float) -> None:
+        """A batch is over, and the one behind it begins."""
+        del self.batches[batch]
+        alone = self.load.alone and bool(self.batches)
+        self.load = ReplicaLoad(id=self.id, num_batches=len(self.batches), running_since_s=now_s, alone=alone)
 
 
 @dataclass(slots=True, eq=False)
@@ -130,12 +139,9 @@ class Fleet(Generic[T]):
         return True
 
     def batch_ended(self, serving: Serving[T], batch: asyncio.Task[None]) -> None:
-        del serving.batches[batch]
-        serving.running_since_s = asyncio.get_running_loop().time()
-        if not serving.batches:
-            serving.alone = False
-            if serving.id not in self.serving:  # spared, and this was its last
-                serving.over.set()
+        serving.end(batch, asyncio.get_running_loop().time())
+        if not serving.batches and serving.id not in self.serving:  # spared, and this was its last
+            serving.over.set()
 
     async def close(self) -> None:
         tasks = [slot.task for slot in self._slots.values() if slot.task is not None]

@@ -239,7 +239,6 @@ class Pool:
         serving = self._fleet.serving[decision.replica_id]
         if decision.suspect:
             entries = [self._suspects.popleft()]
-            serving.alone = True
         else:
             entries = self._queue.take(decision.max_items, self._limits.max_cost)
         # Batches run one after another: this one may wait for those before it.
@@ -247,10 +246,9 @@ class Pool:
         now_s = asyncio.get_running_loop().time()
         self._metrics.batch_sent(len(entries), now_s - min(entry.queued_s for entry in entries))
         if not serving.batches:
-            serving.running_since_s = now_s
             self._busy.add(1, now_s)
         batch = asyncio.create_task(self._run_batch(serving, entries, timeout_s))
-        serving.batches[batch] = entries
+        serving.begin(batch, entries, now_s, decision.suspect)
         batch.add_done_callback(functools.partial(self._after_batch, serving))
 
     async def _run_batch(self, serving: Serving[_Entry], entries: Sequence[_Entry], timeout_s: float) -> None:

@@ -123,6 +123,8 @@ class RayReplica(Replica):
             label_selector=dict(stage.pool.node_labels),
             # The pool retries by itself: Ray's own restarts would run a poison batch again and again.
             max_restarts=0,
+            # A thread for each batch in flight, and one to look after it.
+            max_concurrency=stage.pool.batch.in_flight + 1,
             max_task_retries=0,
         )
         self._actor: Any = actor.remote(task, stage.engine, stage.options)
