@@ -147,7 +147,7 @@ async def test_a_video_that_kills_drivers_fails_alone(tmp_path: Path, clips: tup
 async def test_a_frozen_driver_is_replaced(tmp_path: Path, clips: tuple[Path, Path]) -> None:
     jobs = jobs_of(tmp_path, *[clips[0]] * 3)
     (tmp_path / "hold").touch()
-    run = asyncio.create_task(run_sharded(jobs, config_of(tmp_path, "drivers.silence_timeout_s=2"), 1, lambda _: None))
+    run = asyncio.create_task(run_sharded(jobs, config_of(tmp_path, "drivers.silence_timeout_s=8"), 1, lambda _: None))
     await until_listening(run, tmp_path, 1)
     [frozen] = processes("Driver")
     frozen.suspend()
