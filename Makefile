@@ -14,7 +14,7 @@ serve: $(BASE)/installed
 	$(BASE)/bin/raydub serve
 
 test: $(FULL)/installed
-	$(FULL)/bin/pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered --cov-fail-under 85
+	$(FULL)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report term:skip-covered --cov-fail-under 85
 
 lint: $(FULL)/installed
 	$(FULL)/bin/ruff check .
