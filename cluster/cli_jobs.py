@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import tenacity
 import typer
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 from rich.console import Console
 from rich.table import Table
@@ -113,16 +114,26 @@ def show(job: JobId, address: Address = None, as_json: AsJson = False) -> None:
     spec = read_spec((details.metadata or {})["raydub_spec"])
     config = spec.settings()
     jobs = jobs_of(spec.items, spec.out, config)
-    known = [status for status in (ledger.read_status(each.out_place) for each in jobs) if status is not None]
-    summary = ledger.summarise(known, len(jobs), 0, config, ended=details.status in ENDED)
+    has_ended = details.status in ENDED
+    known, waiting = [], []
+    for each in jobs:
+        status = ledger.read_status(each.out_place)
+        if status is None or (has_ended and status.state == ledger.RUNNING):
+            waiting.append(each.source_place)
+        else:
+            known.append(status)
+    summary = ledger.summarise(known, len(jobs), 0, config, ended=has_ended)
     if as_json:
         typer.echo(json.dumps({"status": details.status.value, "summary": summary.model_dump(mode="json")}))
         return
     console = Console()
     counts = ", ".join(f"{count} {state}" for state, count in summary.states.items())
-    console.print(f"{job}: {details.status.value}: {counts}", highlight=False)
+    console.print(f"{job}: {details.status.value}: {counts}", highlight=False, soft_wrap=True)
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
     for status in known:
-        console.print(f"  {status.state:9} {status.source} {status.error or ''}", highlight=False, markup=False)
+        console.print(f"  {status.state:9} {status.source} {status.error or ''}", **plain)
+    for source in waiting:
+        console.print(f"  waiting   {source}", **plain)
 
 
 @jobs_app.command("logs")
@@ -182,6 +193,11 @@ def _client(address: str | None) -> JobSubmissionClient:
         raise ConfigError("the cluster must be named; give --address http://head:8265 or set RAY_API_SERVER_ADDRESS")
     try:
         return JobSubmissionClient(address)
+    except AuthenticationError as error:
+        raise DubbingError(
+            f"the cluster at {address} must be shown its token; there is none here, or another; set "
+            f"RAY_AUTH_MODE=token, and have the head's ~/.ray/auth_token here too, or in RAY_AUTH_TOKEN"
+        ) from error
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise DubbingError(
             f"the cluster's dashboard at {address} must answer; {' '.join(str(error).split())}; is it running, "

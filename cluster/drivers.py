@@ -17,7 +17,7 @@ import ray
 import ray.exceptions
 
 from actors.errors import MediaError
-from cluster import lease, logs
+from cluster import lease, logs, places
 from cluster.config import Config
 from cluster.logs import log_context
 from cluster.media import probe
@@ -35,20 +35,31 @@ OUTPUT_WAIT_S = 2 * lease.EXPIRY_S
 the outputs it worked on are its own."""
 MAX_PROBES = 8
 """Inputs whose lengths are read at a time."""
+GUESSED_BYTES_PER_S = 250_000
+"""Of an input in a bucket, whose length is not known before it is fetched: only the order depends on it."""
+
+
+def _ignore(job: Job) -> None:
+    """A start."""
 
 
 async def run_sharded(
-    jobs: Sequence[Job], config: Config, num_drivers: int, on_outcome: Callable[[Outcome], None]
+    jobs: Sequence[Job],
+    config: Config,
+    num_drivers: int,
+    on_outcome: Callable[[Outcome], None],
+    on_start: Callable[[Job], None] = _ignore,
 ) -> list[Outcome]:
     """Dub every job on ``num_drivers`` drivers, ``pipeline.max_videos`` at a time on each.
 
-    ``on_outcome`` is told of each as it comes; the returned ones are in the order of the jobs. Ray must
-    be connected. If this is cancelled, every driver ends, and what was half done is removed.
+    ``on_outcome`` is told of each as it comes, ``on_start`` of each that a driver is given, again if it is given
+    to another; the returned outcomes are in the order of the jobs. Ray must be connected. If this is cancelled,
+    every driver ends, and what was half done is removed.
     """
     if num_drivers < 1:
         raise ValueError(f"num_drivers must be at least 1, found {num_drivers}")
     durations_s = await _durations_s(jobs, config)
-    coordinator = _Coordinator(jobs, config, durations_s, num_drivers, on_outcome)
+    coordinator = _Coordinator(jobs, config, durations_s, num_drivers, on_outcome, on_start)
     async with asyncio.TaskGroup() as group:
         for driver in range(num_drivers):
             group.create_task(coordinator.drive(driver), name=f"driver {driver}")
@@ -60,6 +71,9 @@ async def _durations_s(jobs: Sequence[Job], config: Config) -> list[float]:
 
     async def duration_s(job: Job) -> float:
         async with room:
+            if job.elsewhere is not None and job.elsewhere.source is not None:
+                num_bytes = await asyncio.to_thread(places.size_of, job.elsewhere.source)
+                return (num_bytes or 0) / GUESSED_BYTES_PER_S
             try:
                 return (await asyncio.to_thread(probe, job.source, config.media)).duration_s
             except MediaError:  # its driver will say so
@@ -187,6 +201,7 @@ class _Coordinator:
         durations_s: Sequence[float],
         num_drivers: int,
         on_outcome: Callable[[Outcome], None],
+        on_start: Callable[[Job], None],
     ) -> None:
         self.outcomes: dict[int, Outcome] = {}
         self._jobs = jobs
@@ -200,6 +215,7 @@ class _Coordinator:
             priorities=[job.priority for job in jobs],
         )
         self._on_outcome = on_outcome
+        self._on_start = on_start
         self._changed = asyncio.Event()
 
     async def drive(self, driver: int) -> None:
@@ -251,6 +267,7 @@ class _Coordinator:
                 if index is None:
                     await self._changed.wait()
                 else:
+                    self._on_start(self._jobs[index])
                     group.create_task(self._dub(driver, remote, index))
             watch.cancel()
 

@@ -21,10 +21,11 @@ from cluster.config import Config, load_config
 from cluster.drivers import run_sharded
 from cluster.items import Item, is_manifest, jobs_of, read_items
 from cluster.ledger import ItemStatus, Summary
+from cluster.pipeline import Job
 from cluster.pools import ray_session
 from cluster.runner import Outcome
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("cluster.job")  # as an entry point this module is called __main__
 
 EXIT_INPUT = 1
 
@@ -77,13 +78,16 @@ async def run_batch(spec: Spec, config: Config) -> Summary:
         def note(outcome: Outcome) -> None:
             writes.create_task(batch.note(ledger.status_of(outcome, mark_of[outcome.job.out_place])))
 
+        def note_start(job: Job) -> None:
+            writes.create_task(batch.note_start(ledger.running(job, mark_of[job.out_place])))
+
         if waiting:
-            await run_sharded(waiting, config, spec.num_drivers, note)
+            await run_sharded(waiting, config, spec.num_drivers, note, note_start)
     return await batch.end()
 
 
 class _Batch:
-    """Writes statuses and, after each, the summary; one at a time."""
+    """Writes statuses, one at a time and in order, and the summary."""
 
     def __init__(self, out: str, config: Config, kept: Sequence[ItemStatus], num_items: int) -> None:
         self._out = out
@@ -92,6 +96,10 @@ class _Batch:
         self._num_kept = len(kept)
         self._num_items = num_items
         self._writing = asyncio.Lock()
+
+    async def note_start(self, status: ItemStatus) -> None:
+        async with self._writing:
+            await asyncio.to_thread(ledger.write_status, status)
 
     async def note(self, status: ItemStatus) -> None:
         async with self._writing:

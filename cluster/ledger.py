@@ -24,6 +24,7 @@ from cluster.pipeline import Job
 from cluster.runner import Outcome
 
 STATUS_NAME, SUMMARY_NAME, PAGE_NAME = "status.json", "summary.json", "summary.html"
+RUNNING = "running"
 STANDING = ("done", "degraded", "unchanged")
 NUM_READERS = 16
 
@@ -45,12 +46,12 @@ class ItemStatus(BaseModel):
     source: str
     out: str
     state: str
-    """done, degraded, unchanged (nothing to dub), failed."""
+    """done, degraded, unchanged (nothing to dub), failed; running, which it stays if the batch is killed."""
     fingerprint: str
     """Of the input, the item's settings and the configuration: another one means the results are of something else."""
     error: str | None
     flags: tuple[str, ...] = ()
-    ended: str
+    ended: str | None
     duration_s: float = 0.0
     num_segments: int = 0
     num_utterances: int = 0
@@ -66,7 +67,7 @@ class Summary(BaseModel):
     """None while the batch runs."""
     num_items: int
     states: dict[str, int]
-    """done, degraded, unchanged, failed, waiting."""
+    """done, degraded, unchanged, failed, running, waiting."""
     num_kept: int
     """Of these, items whose results stood from an earlier run."""
     media_s: float
@@ -123,6 +124,13 @@ def standing(jobs: Sequence[Job], config: Config) -> tuple[list[str], list[ItemS
     with ThreadPoolExecutor(NUM_READERS) as readers:
         found = list(readers.map(look, jobs))
     return [mark for mark, _ in found], [status for _, status in found]
+
+
+def running(job: Job, mark: str) -> ItemStatus:
+    """Of an item that a driver was given."""
+    return ItemStatus(
+        source=job.source_place, out=job.out_place, state=RUNNING, fingerprint=mark, error=None, ended=None
+    )
 
 
 def status_of(outcome: Outcome, mark: str) -> ItemStatus:

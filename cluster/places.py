@@ -102,6 +102,13 @@ def identity_of(place: str) -> str | None:
     return f"{info.get('size')}:{changed}"
 
 
+def size_of(place: str) -> int | None:
+    """In bytes. None for HTTP, and if there is no such file."""
+    identity = identity_of(place)
+    size = "" if identity is None else identity.partition(":")[0]
+    return int(size) if size.isdigit() else None
+
+
 def read_bytes(place: str) -> bytes | None:
     """None if there is no such file. Raises MediaError."""
     fs, path = _file_system(place)

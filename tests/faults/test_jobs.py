@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +17,15 @@ import pytest
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
+from ray.exceptions import AuthenticationError
+
+from actors.errors import DubbingError
+from cluster import cli_jobs
 from tests.standins.batches import LANGUAGES, Batch, code_on_nodes, coordinator_of, make_batch, raydub
 from tests.standins.nodes import Node, cluster
 
 NUM_VIDEOS, NUM_LINES = 4, 3
+PATIENCE_S = 180.0
 NUM_SPOKEN = NUM_VIDEOS * NUM_LINES * len(LANGUAGES)
 
 
@@ -40,8 +48,9 @@ def undisturbed(nodes: tuple[str, list[Node]], rows: Path, tmp_path_factory: pyt
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    """Without an end of its own: a test that waits in vain is ended by the suite's limit."""
+    end_s = time.monotonic() + PATIENCE_S
     while not condition():
+        assert time.monotonic() < end_s, "waited in vain"
         time.sleep(0.1)
 
 
@@ -54,6 +63,7 @@ def test_every_item_is_dubbed_and_accounted_for(undisturbed: Batch, nodes: tuple
     assert summary.cost_per_segment == pytest.approx(summary.cost / summary.num_segments, abs=1e-5)
     assert "talk3.mp4" in (undisturbed.out / "summary.html").read_text()
     assert set(undisturbed.computed().values()) == {1}
+    assert undisturbed.is_all_stored()
     assert sum(work.startswith("speak") for work in undisturbed.computed()) == NUM_SPOKEN
     listed = json.loads(raydub("jobs", "list", "--address", nodes[0], "--json").stdout)["jobs"]
     [job] = [row for row in listed if row["out"] == str(undisturbed.out)]
@@ -70,6 +80,40 @@ def test_the_same_again_computes_nothing(undisturbed: Batch, nodes: tuple[str, l
     summary = undisturbed.summary()
     assert summary is not None
     assert (summary.num_kept, summary.states) == (NUM_VIDEOS, {"done": NUM_VIDEOS})
+
+
+def test_followed_and_stopped_then_finished_by_ray_s_own_command(
+    undisturbed: Batch, nodes: tuple[str, list[Node]], rows: Path, tmp_path: Path
+) -> None:
+    address, _ = nodes
+    batch = Batch(rows=rows, folder=tmp_path / "stopped", service_s=1.0)
+    job = batch.submit(address)
+    following = subprocess.Popen(
+        [sys.executable, "-m", "cluster.cli", "jobs", "logs", job, "--follow", "--address", address],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(batch.computed)
+    shown = json.loads(raydub("jobs", "show", job, "--address", address, "--json").stdout)
+    assert shown["status"] == "RUNNING"
+    states = shown["summary"]["states"]
+    assert states["running"] >= 1
+    assert states["running"] + states.get("waiting", 0) == NUM_VIDEOS
+    raydub("jobs", "stop", job, "--address", address)
+    assert "batch items=4 kept=0 drivers=2" in following.communicate()[0]
+    assert following.returncode == 1
+    lines = raydub("jobs", "show", job, "--address", address).stdout.splitlines()
+    assert lines[0] == f"{job}: STOPPED: {NUM_VIDEOS} waiting"
+    assert [line.split() for line in lines[1:]] == [
+        ["waiting", str(path)] for path in sorted(rows.parent.glob("*.mp4"))
+    ]
+
+    quick = dataclasses.replace(batch, service_s=0.0)
+    entry = [sys.executable, "-m", "cluster.job", *quick.arguments(), "--set", "ray.mode=cluster"]
+    ray = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--address", address, "--"]
+    subprocess.run([*ray, *entry], check=True, stdout=subprocess.DEVNULL)
+    assert batch.contents() == undisturbed.contents()
+    assert batch.computed_though_stored() == []
 
 
 def test_a_killed_driver_and_a_lost_node_cost_nothing_that_was_stored(
@@ -103,3 +147,12 @@ def test_a_bad_item_is_told_before_anything_is_submitted(tmp_path: Path) -> None
     finished = raydub("submit", rows, "--out", tmp_path, "--address", "http://127.0.0.1:1", check=False)
     assert finished.returncode == 2
     assert "row 2: field source" in finished.stderr
+
+
+def test_a_token_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(address: str) -> None:
+        raise AuthenticationError("no token")
+
+    monkeypatch.setattr(cli_jobs, "JobSubmissionClient", refuse)
+    with pytest.raises(DubbingError, match="RAY_AUTH_MODE=token"):
+        cli_jobs.stop("raydub-1", "http://head:8265")

@@ -47,12 +47,13 @@ def test_prefixes_and_patterns_of_a_bucket(s3: S3) -> None:
 def test_bytes_there_and_back(s3: S3, tmp_path: Path) -> None:
     for place in (f"{s3.url}/bytes/a.json", str(tmp_path / "new" / "a.json")):
         assert places.read_bytes(place) is None
-        assert places.identity_of(place) is None
+        assert (places.identity_of(place), places.size_of(place)) == (None, None)
         places.write_bytes(place, b"one")
         first = places.identity_of(place)
         places.write_bytes(place, b"other")
         assert places.read_bytes(place) == b"other"
         assert places.identity_of(place) not in (None, first)
+        assert places.size_of(place) == 5
 
 
 def test_a_download_is_whole_and_within_the_limit(s3: S3, tmp_path: Path) -> None:

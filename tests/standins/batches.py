@@ -110,11 +110,16 @@ class Batch:
 
     def computed(self) -> Counter[str]:
         """How often each piece of work was done, by whichever process."""
-        return Counter(line.split(" ", 2)[2] for line in self._log())
+        return Counter(line.split(" ", 3)[3] for line in self._log())
 
     def computed_though_stored(self) -> list[str]:
         """Work that was begun when the store had its result."""
-        return [line for line in self._log() if line.split(" ", 2)[1] == "stored"]
+        return [line for line in self._log() if line.split(" ", 3)[2] == "stored"]
+
+    def is_all_stored(self) -> bool:
+        """Every result that was computed lies where an engine that is asked for it again looks for it."""
+        stored = {path.name for path in self.store.glob("*/*/*")}
+        return {line.split(" ", 3)[1] for line in self._log()} <= stored
 
     def summary(self) -> ledger.Summary | None:
         path = self.out / ledger.SUMMARY_NAME

@@ -12,8 +12,8 @@ from cluster.keys import Keyring
 
 class CountedConfig(engine.EngineConfig):
     log: str
-    """A file; every request that is computed adds a line to it: which process, whether the result was stored
-    already, and what was asked for."""
+    """A file; every request that is computed adds a line to it: which process, under which key the result is
+    filed, whether it was there already, and what was asked for."""
     store: str | None = None
     """A folder; None to look into none."""
     service_s: float = 0.0
@@ -37,13 +37,9 @@ class Counted:
         return "none"
 
     def note(self, request: Any, text: str) -> None:
-        known = "stored" if self._is_stored(request) else "new"
-        with Path(self.config.log).open("ab") as file:  # one write, which POSIX appends whole
-            file.write(f"{os.getpid()} {known} {text}\n".encode())
-        time.sleep(self.config.service_s)
-
-    def _is_stored(self, request: Any) -> bool:
-        if self.config.store is None:
-            return False
         digest = Keyring(self.task, self.identity()).key(request).digest  # type: ignore[attr-defined]
-        return (Path(self.config.store) / self.task / digest[:2] / digest).exists()
+        stored = None if self.config.store is None else Path(self.config.store) / self.task / digest[:2] / digest
+        known = "stored" if stored is not None and stored.exists() else "new"
+        with Path(self.config.log).open("ab") as file:  # one write, which POSIX appends whole
+            file.write(f"{os.getpid()} {digest} {known} {text}\n".encode())
+        time.sleep(self.config.service_s)
