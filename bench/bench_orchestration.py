@@ -115,7 +115,7 @@ def main() -> None:
     for contender in options.contender or CONTENDERS:
         for row in measure(
             contender,
-            options.pools or ["1,1,2", "2,1,4", SEED_POOLS],
+            options.pools or ["1,1,2", "2,1,4", SEED_POOLS, "8,4,16"],
             sorted(options.segments or [100, 1000]),
             options.repeats,
             options.calls_of,
