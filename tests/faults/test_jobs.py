@@ -82,55 +82,47 @@ def test_the_same_again_computes_nothing(undisturbed: Batch, nodes: tuple[str, l
     assert (summary.num_kept, summary.states) == (NUM_VIDEOS, {"done": NUM_VIDEOS})
 
 
-def test_followed_and_stopped_then_finished_by_ray_s_own_command(
+def test_killed_stopped_and_with_a_node_lost_it_computes_nothing_that_was_stored(
     undisturbed: Batch, nodes: tuple[str, list[Node]], rows: Path, tmp_path: Path
 ) -> None:
-    address, _ = nodes
-    batch = Batch(rows=rows, folder=tmp_path / "stopped", service_s=1.0)
+    address, workers = nodes
+    batch = Batch(rows=rows, folder=tmp_path / "disturbed", service_s=1.0)
     job = batch.submit(address)
     following = subprocess.Popen(
         [sys.executable, "-m", "cluster.cli", "jobs", "logs", job, "--follow", "--address", address],
         stdout=subprocess.PIPE,
         text=True,
     )
-    wait_for(batch.computed)
+    wait_for(lambda: batch.computed().total() >= 5)
     shown = json.loads(raydub("jobs", "show", job, "--address", address, "--json").stdout)
     assert shown["status"] == "RUNNING"
     states = shown["summary"]["states"]
     assert states["running"] >= 1
     assert states["running"] + states.get("waiting", 0) == NUM_VIDEOS
-    raydub("jobs", "stop", job, "--address", address)
-    assert "batch items=4 kept=0 drivers=2" in following.communicate()[0]
-    assert following.returncode == 1
-    lines = raydub("jobs", "show", job, "--address", address).stdout.splitlines()
-    assert lines[0] == f"{job}: STOPPED: {NUM_VIDEOS} waiting"
-    assert [line.split() for line in lines[1:]] == [
-        ["waiting", str(path)] for path in sorted(rows.parent.glob("*.mp4"))
-    ]
-
-    quick = dataclasses.replace(batch, service_s=0.0)
-    entry = [sys.executable, "-m", "cluster.job", *quick.arguments(), "--set", "ray.mode=cluster"]
-    ray = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--address", address, "--"]
-    subprocess.run([*ray, *entry], check=True, stdout=subprocess.DEVNULL)
-    assert batch.contents() == undisturbed.contents()
-    assert batch.computed_though_stored() == []
-
-
-def test_a_killed_driver_and_a_lost_node_cost_nothing_that_was_stored(
-    undisturbed: Batch, nodes: tuple[str, list[Node]], rows: Path, tmp_path: Path
-) -> None:
-    address, workers = nodes
-    batch = Batch(rows=rows, folder=tmp_path / "disturbed", service_s=0.3)
-    job = batch.submit(address)
-    wait_for(lambda: batch.computed().total() >= 5)
     coordinator = coordinator_of(job)
     assert coordinator is not None
     coordinator.kill()
-    before = batch.computed()
-    assert before.total() < 2 * NUM_SPOKEN  # translated, then spoken: it was killed at work
+    assert "batch items=4 kept=0 drivers=2" in following.communicate()[0]
+    assert following.returncode == 1
 
+    before = batch.computed()
     job = batch.submit(address)
-    wait_for(lambda: batch.computed() != before or batch.summary())
+    wait_for(lambda: batch.computed() != before)
+    raydub("jobs", "stop", job, "--address", address)
+
+    def show() -> list[str]:
+        return raydub("jobs", "show", job, "--address", address).stdout.splitlines()
+
+    wait_for(lambda: show()[0] == f"{job}: STOPPED: {NUM_VIDEOS} waiting")
+    assert [line.split() for line in show()[1:]] == [
+        ["waiting", str(path)] for path in sorted(rows.parent.glob("*.mp4"))
+    ]
+
+    before = batch.computed()
+    entry = [sys.executable, "-m", "cluster.job", *dataclasses.replace(batch, service_s=0.1).arguments()]
+    ray = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--no-wait", "--address", address, "--"]
+    subprocess.run([*ray, *entry, "--set", "ray.mode=cluster"], check=True, stdout=subprocess.DEVNULL)
+    wait_for(lambda: batch.computed() != before)
     workers.pop().drop()
     wait_for(batch.summary)
 
