@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,7 +30,8 @@ def live_folder(output: Path, language: str) -> Path:
 class LiveStreams:
     """``write`` every mixed block, on whatever thread mixes it; use as a context manager.
 
-    A stream that cannot be written ends, and is logged: the dub goes on.
+    A stream that cannot be written ends, and is logged: the dub goes on. A dub that is cancelled leaves threads
+    behind that are about to write: what comes after the end is dropped, and the end waits for a block under way.
     """
 
     def __init__(self, source: Path, output: Path, config: Config) -> None:
@@ -37,8 +39,15 @@ class LiveStreams:
         self._output = output
         self._config = config
         self._writers: dict[str, HlsWriter | None] = {}
+        self._writing = threading.Lock()
+        self._is_over = False
 
     def write(self, block: MixedBlock) -> None:
+        with self._writing:
+            if not self._is_over:
+                self._write(block)
+
+    def _write(self, block: MixedBlock) -> None:
         try:
             if block.target not in self._writers:
                 self._writers[block.target] = None
@@ -56,12 +65,14 @@ class LiveStreams:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for target, writer in self._writers.items():
-            try:
-                if writer is not None:
-                    writer.__exit__(kind, error, trace)
-            except (av.error.FFmpegError, OSError) as failure:
-                log.warning("live stream not ended target=%s error=%s", target, failure)
+        with self._writing:
+            self._is_over = True
+            for target, writer in self._writers.items():
+                try:
+                    if writer is not None:
+                        writer.__exit__(kind, error, trace)
+                except (av.error.FFmpegError, OSError) as failure:
+                    log.warning("live stream not ended target=%s error=%s", target, failure)
 
     def _writer(self, block: MixedBlock) -> HlsWriter:
         return HlsWriter(

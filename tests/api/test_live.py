@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
 import httpx
+import numpy as np
 import pytest
 
+from cluster.config import load_config
+from cluster.limiter import RATE_HZ
+from cluster.mixdown import MixedBlock
+from serve.live import LiveStreams, live_folder
 from tests.api.server import Running, finished
 from tests.api.test_dubs import create
 
@@ -56,3 +63,23 @@ def test_only_its_own_files_are_served(client: httpx.Client, done: dict[str, Any
     for path in ("pt/..%2f..%2fsource", "pt/manifest.json", "pt/segment1.m4s", "pt/.index.m3u8"):
         assert client.get(f"{folder}/{path}").status_code in (404, 422)
     assert client.get(f"{folder}/en/index.m3u8").status_code == 404
+
+
+def test_what_is_mixed_after_its_end_goes_nowhere(talk: Path, tmp_path: Path) -> None:
+    """A thread that mixes hears of no cancellation: it writes into what has been closed meanwhile."""
+    live = LiveStreams(talk, tmp_path, load_config("offline"))
+    block = MixedBlock(target="pt", samples=np.zeros((RATE_HZ // 50, 2), np.float32))
+    written = threading.Event()
+
+    def mix() -> None:
+        for _ in range(500):
+            live.write(block)
+            written.set()
+
+    mixing = threading.Thread(target=mix)
+    with contextlib.suppress(TimeoutError), live:
+        mixing.start()
+        written.wait()
+        raise TimeoutError
+    mixing.join()
+    assert not (live_folder(tmp_path, "pt") / "segment00001.m4s").exists()
