@@ -99,10 +99,10 @@ async def mix_down(
                 records.append(_record(line, gain_db))
                 progress.advance(Stage.MIX, line.utterance.slot.start_s, target)
         await _put(placements, Placement(clips=(), horizon_s=math.inf), encoding)
-        await encoding
+        await asyncio.shield(encoding)
     finally:
         placements.abort()
-        # Shielded: a cancelled wait must not leave a thread writing into a folder that is removed next.
+        # Shielded, both: a cancelled wait must not leave a thread writing into a folder that is removed next.
         await asyncio.shield(asyncio.gather(encoding, return_exceptions=True))
     progress.advance(Stage.MIX, info.duration_s, target)
     return Mixdown(branch=branch, audio=audio, utterances=tuple(records))

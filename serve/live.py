@@ -30,8 +30,8 @@ def live_folder(output: Path, language: str) -> Path:
 class LiveStreams:
     """``write`` every mixed block, on whatever thread mixes it; use as a context manager.
 
-    A stream that cannot be written ends, and is logged: the dub goes on. A dub that is cancelled leaves threads
-    behind that are about to write: what comes after the end is dropped, and the end waits for a block under way.
+    A stream that cannot be written ends, and is logged: the dub goes on. What
+    comes after the end is dropped, and the end waits for a block under way: FFmpeg would crash.
     """
 
     def __init__(self, source: Path, output: Path, config: Config) -> None:
