@@ -97,7 +97,8 @@ class ActorHost:
     """The host as a Ray actor of several threads, its engine on one of its own.
 
     While the engine works, another thread unpacks the next batch or packs the last one's results: else the engine
-    would stand for a millisecond or more between two batches. Batches run in the order of the calls.
+    would stand for a millisecond or more between two batches. Batches run in the order in which threads take them up,
+    as a rule that of the calls.
     """
 
     def __init__(self, task: Task, engine: str, options: Mapping[str, Any]) -> None:

@@ -91,12 +91,8 @@ def _some(found: Iterable[str], place: str) -> list[str]:
 
 def identity_of(place: str) -> str | None:
     """Changes when the file does: size and time of change, or the bucket's tag. None for HTTP, and if there is none."""
-    if is_http(place):
-        return None
-    fs, path = _file_system(place)
-    try:
-        info = fs.info(path)
-    except Exception:  # whatever stands in the way is told by the one who reads it
+    info = _info(place)
+    if info is None:
         return None
     changed = next((info[key] for key in ("ETag", "etag", "md5Hash", "mtime", "created") if info.get(key)), "")
     return f"{info.get('size')}:{changed}"
@@ -104,9 +100,19 @@ def identity_of(place: str) -> str | None:
 
 def size_of(place: str) -> int | None:
     """In bytes. None for HTTP, and if there is no such file."""
-    identity = identity_of(place)
-    size = "" if identity is None else identity.partition(":")[0]
-    return int(size) if size.isdigit() else None
+    size = (_info(place) or {}).get("size")
+    return None if size is None else int(size)
+
+
+def _info(place: str) -> dict[str, Any] | None:
+    if is_http(place):
+        return None
+    fs, path = _file_system(place)
+    try:
+        info: dict[str, Any] = fs.info(path)
+    except Exception:  # whatever stands in the way is told by the one who reads it
+        return None
+    return info
 
 
 def read_bytes(place: str) -> bytes | None:

@@ -75,6 +75,11 @@ class Sounds:
             return mix(placements)
         digest = hashlib.sha256()
         placements = _digested(placements, digest)
+
+        def key() -> Key:
+            """Known once all clips are."""
+            return self._key(self._source, {"clips": digest.hexdigest(), **made_of})
+
         was_kept = self._key(self._source, {"kept": made_of})
         if self._find(was_kept) is None:
             mix(placements)
@@ -83,11 +88,11 @@ class Sounds:
             with tempfile.TemporaryFile(dir=path.parent) as aside:
                 for placement in placements:
                     pickle.dump(placement, aside)
-                if self._fetch(self._key(self._source, {"clips": digest.hexdigest(), **made_of}), path):
+                if self._fetch(key(), path):
                     return None
                 aside.seek(0)
                 mix(_read(aside))
-        return self._keep(self._key(self._source, {"clips": digest.hexdigest(), **made_of}), path)
+        return self._keep(key(), path)
 
     def _key(self, original: Path, made_of: dict[str, Any]) -> Key:
         return self._keyring.key({"original": self._digest(original), **made_of})
