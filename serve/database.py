@@ -26,11 +26,12 @@ log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 30
 MIGRATION_TIMEOUT_S = 120.0
-UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError)
+UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError, OSError)
 """What a database that is stopped, or just starting, is met as: asyncpg raises plain connection errors."""
-STOPPING_OR_STARTING = "57P"
-"""PostgreSQL's error codes for it, which its driver tells as errors of no kind of their own:
-https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+PASSING = ("08", "40", "53", "57P")
+"""What PostgreSQL's error codes begin with where the same query may succeed later: its connection was lost, it had to
+make way for another, room ran out, the server stops or starts. SQLAlchemy tells these as errors of no kind of their
+own; https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 MIGRATION_LOCK = 7_208_113
 """Any number, the same in every process: PostgreSQL's name for the lock on migrating."""
 
@@ -60,8 +61,9 @@ class Database:
             async with self._sessions.begin() as session:
                 yield session
         except DBAPIError as error:
-            if str(getattr(error.orig, "sqlstate", None)).startswith(STOPPING_OR_STARTING):
-                raise ConnectionError("the database must accept connections; it stops or starts") from error
+            code = str(getattr(error.orig, "sqlstate", None))
+            if code.startswith(PASSING):
+                raise ConnectionError(f"the database must answer; it does not at the moment, code {code}") from error
             raise
 
     @property
@@ -120,7 +122,10 @@ def _upgrade(connection: Connection) -> None:
 
 
 async def until_it_answers(query: Callable[[], Awaitable[R]]) -> R:
-    """For work that must not be lost because the database is restarted: asked again until it answers."""
+    """For work that must not be lost because the database is restarted: asked again until it answers.
+
+    A query may have been committed although its answer was lost, so it must bear to be made twice.
+    """
     async for attempt in AsyncRetrying(
         retry=retry_if_exception_type(UNREACHABLE),
         wait=wait_exponential(multiplier=0.2, max=5),

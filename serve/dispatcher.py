@@ -220,7 +220,7 @@ class Dispatcher:
     async def _claim(self) -> tuple[Dub, tuple[str, ...]] | None:
         """Once the database is back, others have the time of a lease to renew theirs before any is taken over."""
         try:
-            return await self._leases.claim(resume=time.monotonic() > self._resumes_s)
+            return await self._leases.claim(resume=time.monotonic() > self._resumes_s, under_way=tuple(self._running))
         except UNREACHABLE:
             self._resumes_s = time.monotonic() + self.settings.lease_s
             raise
@@ -297,7 +297,7 @@ class Dispatcher:
         if dub.num_attempts > self.settings.max_attempts:
             return _failed(f"it must leave its dispatcher alive; {dub.num_attempts - 1} were lost with it under way")
         try:
-            async with Recorder(dub.id, self._leases, self.files, self.bells) as recorder:
+            async with Recorder(dub, self._leases, self.files, self.bells) as recorder:
                 recorder.tell("started", attempt=dub.num_attempts, revision=dub.revision + 1)
                 return await work.make(dub, languages, recorder)
         except LeaseLostError:

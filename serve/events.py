@@ -20,7 +20,7 @@ from serve.database import until_it_answers
 from serve.files import JobFiles
 from serve.jobs import Jobs
 from serve.leases import Leases
-from serve.tables import DubState, Event
+from serve.tables import Dub, DubState, Event
 
 FLUSH_S = 0.1
 """Events of one job that come closer than this are written together."""
@@ -60,8 +60,9 @@ class Bells:
 class Recorder:
     """Writes down what becomes of one job; use ``async with``, which writes the rest at its end."""
 
-    def __init__(self, dub_id: str, leases: Leases, files: JobFiles, bells: Bells) -> None:
-        self._dub_id = dub_id
+    def __init__(self, dub: Dub, leases: Leases, files: JobFiles, bells: Bells) -> None:
+        self._dub_id = dub.id
+        self._num_events = dub.num_events
         self._leases = leases
         self._files = files
         self._bells = bells
@@ -111,7 +112,9 @@ class Recorder:
                 happened.append(self._happened.get_nowait())
             is_last = happened[-1] is None
             events = [event for one in happened if one is not None for event in await self._events(one)]
-            await until_it_answers(functools.partial(self._leases.note, self._dub_id, events, self._progress))
+            note = functools.partial(self._leases.note, self._dub_id, self._num_events, events, self._progress)
+            await until_it_answers(note)
+            self._num_events += len(events)
             self._bells.ring(self._dub_id)
 
     async def _events(self, happening: Happening | Written) -> list[Written]:

@@ -48,13 +48,16 @@ class Leases:
     holder: str
     lease_s: float
 
-    async def claim(self, *, resume: bool = True) -> tuple[Dub, tuple[str, ...]] | None:
+    async def claim(
+        self, *, resume: bool = True, under_way: Collection[str] = ()
+    ) -> tuple[Dub, tuple[str, ...]] | None:
         """The job that has waited longest, and its languages: a new one, or one whose holder gives no sign.
 
-        Without ``resume`` only a new one: after a time in which nobody could give a sign.
+        Without ``resume`` only a new one: after a time in which nobody could give a sign. Never one of those that
+        are ``under_way`` here, however late we are with renewing them.
         """
         now_s = time.time()
-        is_free = self._is_free(now_s, resume)
+        is_free = _is_free(now_s, resume, under_way)
         first = select(Dub.id).where(is_free).order_by(Dub.created_s).limit(1)
         if self.database.is_postgres:
             first = first.with_for_update(skip_locked=True)
@@ -102,10 +105,16 @@ class Leases:
             )
 
     async def note(
-        self, dub_id: str, events: Sequence[tuple[str, Mapping[str, Any]]], progress: Mapping[str, Any]
+        self, dub_id: str, after: int, events: Sequence[tuple[str, Mapping[str, Any]]], progress: Mapping[str, Any]
     ) -> None:
-        """Append events, and how far it is. Raises LeaseLostError."""
+        """Write events behind number ``after``, once however often they are told, and how far it is.
+
+        Raises LeaseLostError.
+        """
         async with self.database.transaction() as session:
+            written = select(Dub.num_events).where(Dub.id == dub_id, self._is_mine())
+            if events and await session.scalar(written) == after + len(events):
+                return
             await self._append(session, dub_id, events, {"progress": dict(progress)})
 
     async def finish(self, dub_id: str, outcome: Outcome) -> None:
@@ -163,14 +172,14 @@ class Leases:
             await session.execute(insert(Event), rows)
         return dub
 
-    def _is_free(self, now_s: float, resume: bool) -> ColumnElement[bool]:
-        """One of our own is none of these, however late we are: we work on it, and renew when we can."""
-        abandoned = and_(Dub.state == DubState.RUNNING, Dub.lease_until_s < now_s, Dub.lease_owner != self.holder)
-        free = or_(Dub.state == DubState.QUEUED, abandoned) if resume else Dub.state == DubState.QUEUED
-        return and_(Dub.deleted_s.is_(None), free)
-
     def _is_mine(self) -> ColumnElement[bool]:
         return and_(Dub.lease_owner == self.holder, Dub.state == DubState.RUNNING)
+
+
+def _is_free(now_s: float, resume: bool, under_way: Collection[str]) -> ColumnElement[bool]:
+    abandoned = and_(Dub.state == DubState.RUNNING, Dub.lease_until_s < now_s, Dub.id.not_in(under_way))
+    free = or_(Dub.state == DubState.QUEUED, abandoned) if resume else Dub.state == DubState.QUEUED
+    return and_(Dub.deleted_s.is_(None), free)
 
 
 def _num_targets(dub_id: str) -> ScalarSelect[int]:

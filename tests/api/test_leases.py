@@ -11,10 +11,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from actors.errors import CapacityError
 from serve.auth import KeyRing, add_key, list_keys, revoke_key
-from serve.database import Database, until_it_answers
+from serve.database import UNREACHABLE, Database, until_it_answers
 from serve.errors import ConflictError, NotFoundError, ServiceFullError
 from serve.ids import new_dub_id
 from serve.jobs import DubOptions, Jobs, NewDub
@@ -87,17 +88,17 @@ async def test_a_job_whose_holder_is_silent_goes_to_another_and_is_finished_once
     dub_id = (await jobs.create(new("b", webhook_url="https://a.example/"), LIMITS))[0].dub.id
     silent, other = leases(database, "silent", lease_s=0.05), leases(database, "other")
     assert await silent.claim() is not None
-    await silent.note(dub_id, [("started", {"attempt": 1})], {})
+    await silent.note(dub_id, 0, [("started", {"attempt": 1})], {})
     await asyncio.sleep(0.1)
     claimed = await other.claim()
     assert claimed is not None
     assert (claimed[0].id, claimed[0].num_attempts) == (dub_id, 2)
     with pytest.raises(LeaseLostError):
-        await silent.note(dub_id, [("segment", {})], {})
+        await silent.note(dub_id, 1, [("segment", {})], {})
     with pytest.raises(LeaseLostError):
         await silent.finish(dub_id, DONE)
     assert await silent.renew([dub_id]) == []
-    await other.note(dub_id, [("started", {"attempt": 2})], {"stages": {}})
+    await other.note(dub_id, 1, [("started", {"attempt": 2})], {"stages": {}})
     await other.finish(dub_id, DONE)
     with pytest.raises(LeaseLostError):
         await other.finish(dub_id, DONE)
@@ -159,7 +160,7 @@ async def test_events_are_kept_for_as_long_as_is_said(database: Database) -> Non
     await holder.finish(ended, DONE)
     under_way = (await jobs.create(new("t"), LIMITS))[0].dub.id
     assert await holder.claim() is not None
-    await holder.note(under_way, [("started", {"attempt": 1})], {})
+    await holder.note(under_way, 0, [("started", {"attempt": 1})], {})
 
     await tidy(database, keep_events_s=3600.0, webhook_attempts=1)
     assert [event.kind for event in await jobs.events_after(ended, 0)] == ["done"]
@@ -212,11 +213,11 @@ async def test_migrations_of_several_dispatchers_at_once(tmp_path: Path, postgre
 
 async def test_nobody_takes_over_from_itself_or_after_a_time_in_which_none_could_renew(database: Database) -> None:
     await drain(database)
-    await Jobs(database, 100).create(new("n"), LIMITS)
+    dub_id = (await Jobs(database, 100).create(new("n"), LIMITS))[0].dub.id
     late, other = leases(database, "late", lease_s=0.01), leases(database, "other")
     assert await late.claim() is not None
     await asyncio.sleep(0.05)
-    assert await late.claim() is None
+    assert await late.claim(under_way=[dub_id]) is None
     assert await other.claim(resume=False) is None
     assert await other.claim() is not None
     await drain(database)
@@ -247,6 +248,57 @@ def test_a_database_stopped_in_the_middle_of_jobs_costs_none(
             assert client.get(f"/v1/dubs/{dub_id}").json()["revision"] == 1
 
 
+async def test_what_is_asked_again_because_its_answer_was_lost_is_done_once(database: Database) -> None:
+    await drain(database)
+    jobs = Jobs(database, 100)
+    dub_id = (await jobs.create(new("o"), LIMITS))[0].dub.id
+    holder = leases(database, "holder", lease_s=0.01)
+    assert await holder.claim() is not None
+    await asyncio.sleep(0.05)
+    claimed = await holder.claim()  # it never heard that it has the job
+    assert claimed is not None
+    assert claimed[0].id == dub_id
+    for _ in range(2):
+        await holder.note(dub_id, 0, [("started", {}), ("segment", {})], {})
+    await holder.note(dub_id, 2, [("segment", {})], {})
+    await holder.note(dub_id, 3, [], {"elapsed_s": 1.0})
+    assert [(event.number, event.kind) for event in await jobs.events_after(dub_id, 0)] == [
+        (1, "started"),
+        (2, "segment"),
+        (3, "segment"),
+    ]
+    assert (await jobs.get("o", dub_id)).dub.progress == {"elapsed_s": 1.0}
+    await drain(database)
+
+
+async def test_a_database_that_dies_under_any_query_is_told_as_one_that_may_come_back(postgres: Postgres) -> None:
+    """Being asked, committing, connecting, starting: each meets another error of the driver's."""
+    async with Database.open(postgres.url) as database:
+        is_over = False
+        met: list[BaseException] = []
+
+        async def ask() -> None:
+            while not is_over:
+                try:
+                    async with database.transaction() as session:
+                        await session.execute(text("SELECT pg_sleep(0.01)"))
+                        await session.execute(text("SELECT 1"))
+                except Exception as error:
+                    met.append(error)
+                    await asyncio.sleep(0.002)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(12):
+                group.create_task(ask())
+            for _ in range(2):
+                await asyncio.sleep(0.2)
+                await asyncio.to_thread(postgres.stop)
+                await asyncio.to_thread(postgres.start)
+            is_over = True
+        assert len(met) >= 12
+        assert [error for error in met if not isinstance(error, UNREACHABLE)] == []
+
+
 async def test_work_waits_for_a_database_that_is_stopped(postgres: Postgres) -> None:
     async with Database.open(postgres.url) as database:
         await drain(database)
@@ -256,7 +308,7 @@ async def test_work_waits_for_a_database_that_is_stopped(postgres: Postgres) -> 
         assert await holder.claim() is not None
         await asyncio.to_thread(postgres.stop)
         try:
-            noting = asyncio.create_task(until_it_answers(lambda: holder.note(dub_id, [("segment", {})], {})))
+            noting = asyncio.create_task(until_it_answers(lambda: holder.note(dub_id, 0, [("segment", {})], {})))
             await asyncio.sleep(0.5)
             assert not noting.done()
         finally:
