@@ -17,6 +17,7 @@ from cluster.mixdown import MixedBlock
 from cluster.pipeline import Happening, Job, dub
 from cluster.pools import Pools
 from cluster.progress import Progress
+from serve.database import until_it_answers
 from serve.events import Recorder
 from serve.files import JobFiles
 from serve.jobs import DubOptions, Jobs
@@ -90,7 +91,7 @@ class Work:
         given = await asyncio.to_thread(read_given, path)
         if set(given.targets) != set(languages):
             return None  # a language was added: all are made anew, from the store what is in it
-        edits = {edit.utterance_id: edit for edit in await self._jobs.edits(row.id)}
+        edits = {edit.utterance_id: edit for edit in await until_it_answers(lambda: self._jobs.edits(row.id))}
         return Given(manifest=edited(given.manifest, edits))
 
 
