@@ -15,11 +15,11 @@ def test_models_that_do_not_load_are_told_from_models_that_load(tmp_path: Path) 
         assert settled(service.url) == (200, "ready")
     with running(tmp_path / "b", *NO_MODELS, "transcription.options={load_error: true}", config="base") as service:
         assert settled(service.url) == (503, "broken")
-        assert httpx.get(f"{service.url}/healthz").status_code == 200
-        assert "retry-after" in httpx.get(f"{service.url}/readyz").headers
+        assert httpx.get(f"{service.url}/healthz", timeout=60).status_code == 200
+        assert "retry-after" in httpx.get(f"{service.url}/readyz", timeout=60).headers
 
 
 def settled(url: str) -> tuple[int, str]:
-    while (answer := httpx.get(f"{url}/readyz")).json()["status"] == "loading":
+    while (answer := httpx.get(f"{url}/readyz", timeout=60)).json()["status"] == "loading":
         time.sleep(0.05)
     return answer.status_code, answer.json()["status"]

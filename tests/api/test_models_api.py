@@ -213,7 +213,7 @@ def test_tei_embeds_one_and_many(url: str) -> None:
     one = httpx.post(f"{url}/embed", json={"inputs": "The ship came home."}, timeout=30).json()
     many = httpx.post(f"{url}/embed", json={"inputs": ["The ship came home.", "Fractions."]}, timeout=30).json()
     np.testing.assert_allclose(one[0], many[0], atol=1e-5)
-    assert httpx.get(f"{url}/info").json()["model_id"] == "embedding/use_multilingual"
+    assert httpx.get(f"{url}/info", timeout=60).json()["model_id"] == "embedding/use_multilingual"
 
 
 def test_tei_errors_have_its_shape(url: str) -> None:

@@ -136,6 +136,8 @@ def test_it_goes_to_no_private_address(service: Running) -> None:
 def test_without_a_secret_none_is_promised(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAYDUB_WEBHOOK_SECRET")
     data = {"to": "pt", "webhook_url": "https://a.example/"}
-    answer = httpx.post(f"{service.url}/v1/dubs", data=data, files={"file": ("a.mka", bombs.hours_of_nothing(1.0))})
+    answer = httpx.post(
+        f"{service.url}/v1/dubs", data=data, files={"file": ("a.mka", bombs.hours_of_nothing(1.0))}, timeout=60
+    )
     assert answer.status_code == 422
     assert "RAYDUB_WEBHOOK_SECRET" in answer.text

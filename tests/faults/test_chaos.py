@@ -25,7 +25,7 @@ from cluster.pool import Pool
 from cluster.replicas import RayReplica
 from cluster.scheduling import BatchLimits
 from tests.standins import chaos, nodes
-from tests.standins.echo import Item
+from tests.standins.echo import Echo, Item
 
 POISON = frozenset({123, 456, 789})
 
@@ -54,11 +54,12 @@ async def test_a_pool_of_actors_grows_in_a_burst_and_gives_everything_up_after_i
     pool = Pool("translation", stage, RayReplica, num_replicas=0)
     async with Autoscaler(AutoscalingConfig(max_gpus=1.5)) as scaler, pool:
         scaler.add("echo", pool)
-        work = asyncio.gather(*(pool.submit(Item(value=value, sleep_s=0.1)) for value in range(80)))
-        await until(pool, 3)
-        echoes = await work
+        echoes: list[Echo] = []
+        while pool.stats().num_serving < 3:
+            wave = range(len(echoes), len(echoes) + 40)
+            echoes += await asyncio.gather(*(pool.submit(Item(value=value, sleep_s=0.1)) for value in wave))
         await until(pool, 0)
-        assert [echo.value for echo in echoes] == list(range(80))
+        assert [echo.value for echo in echoes] == list(range(len(echoes)))
         again = await pool.submit(Item(value=1))
         assert again.pid not in {echo.pid for echo in echoes}
 

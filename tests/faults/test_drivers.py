@@ -104,14 +104,14 @@ async def until_listening(run: asyncio.Task[Any], folder: Path, num_processes: i
 
 
 def one_ends(some: list[psutil.Process]) -> bool:
-    end_s = time.monotonic() + 30
+    end_s = time.monotonic() + 60
     while all(process.is_running() for process in some) and time.monotonic() < end_s:
         time.sleep(0.05)
     return not all(process.is_running() for process in some)
 
 
 async def nothing_outlives() -> bool:
-    _, alive = await asyncio.to_thread(psutil.wait_procs, processes("Driver", "ActorHost"), 20)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes("Driver", "ActorHost"), 60)
     return not alive
 
 
