@@ -30,7 +30,7 @@ PUBLIC = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
 
 
 class HealthAnswer(BaseModel):
-    status: Literal["ok", "loading", "ready", "broken", "draining"]
+    status: Literal["ok", "loading", "ready", "broken", "draining", "database_unreachable"]
 
 
 def make_api(settings: ServeSettings, dispatcher: Dispatcher) -> FastAPI:
@@ -114,8 +114,12 @@ def _add_health(app: FastAPI, dispatcher: Dispatcher) -> None:
 
     @app.get("/readyz", tags=["health"], responses={503: {"model": HealthAnswer}})
     async def ready(response: Response) -> HealthAnswer:
-        """Whether its models are loaded: `loading` becomes ready by itself, `broken` says that they do not load."""
-        if dispatcher.health is not Health.READY:
+        """Whether its models are loaded: `loading` becomes ready by itself, `broken` says that they do not load.
+
+        `database_unreachable`, once it has not answered for some seconds: dubs cannot be asked for or looked up.
+        """
+        readiness = dispatcher.readiness
+        if readiness is not Health.READY:
             response.status_code = 503
             response.headers["Retry-After"] = str(round(RETRY_SOON_S))
-        return HealthAnswer(status=dispatcher.health.value)
+        return HealthAnswer(status=readiness.value)

@@ -13,7 +13,14 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from filelock import FileLock
 from sqlalchemy import Connection, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential
@@ -65,6 +72,15 @@ class Database:
             if code.startswith(PASSING):
                 raise ConnectionError(f"the database must answer; it does not at the moment, code {code}") from error
             raise
+
+    async def answers(self, within_s: float) -> bool:
+        """Whether it is there, however it fails to be: a host that is gone may say nothing at all."""
+        try:
+            async with asyncio.timeout(within_s), self.transaction() as session:
+                await session.execute(text("SELECT 1"))
+        except (SQLAlchemyError, OSError):
+            return False
+        return True
 
     @property
     def is_postgres(self) -> bool:

@@ -45,6 +45,8 @@ TIDY_EVERY_S = 3600.0
 CHECK_EVERY_S = 2.0
 LET_GO_S = 4 * CHECK_EVERY_S
 """Without being asked for its health."""
+DATABASE_ANSWERS_S = 3.0
+"""Within which a database that is there says so."""
 _SILENCE = TranscribeRequest(samples=np.zeros(ASR_HZ, np.float32), language="en")
 _GREETING = TranslateRequest(text="Hello.", source_language="en", target_language="pt")
 
@@ -54,6 +56,7 @@ class Health(Enum):
     READY = "ready"
     BROKEN = "broken"
     DRAINING = "draining"
+    CUT_OFF = "database_unreachable"
 
 
 class Stop(Enum):
@@ -91,6 +94,7 @@ class Dispatcher:
         self.files = JobFiles(settings.data_dir)
         self.bells = Bells()
         self.health = Health.LOADING
+        self._database_answers = True
         self._failure: BaseException | None = None
         self._running: dict[str, _Running] = {}
         self._wake = asyncio.Event()
@@ -114,6 +118,7 @@ class Dispatcher:
                 self._start(self._claim_forever(work)),
                 self._start(self._renew_forever()),
                 self._start(self._tidy_forever()),
+                self._start(self._watch_database()),
                 self._start(Webhooks(self.settings, self.config.fetch, self.database).deliver_forever()),
             ]
             try:
@@ -127,6 +132,12 @@ class Dispatcher:
     @property
     def config(self) -> Config:
         return self.configs[None]
+
+    @property
+    def readiness(self) -> Health:
+        """Whether new requests are well sent here. Looked up, never waited for."""
+        is_cut_off = self.health is Health.READY and not self._database_answers
+        return Health.CUT_OFF if is_cut_off else self.health
 
     @property
     def num_running(self) -> int:
@@ -249,6 +260,14 @@ class Dispatcher:
             if num_events := await until_it_answers(query):
                 log.info("old events removed num_events=%d", num_events)
             await asyncio.sleep(min(TIDY_EVERY_S, keep_events_s))
+
+    async def _watch_database(self) -> None:
+        while True:
+            answers = await self.database.answers(DATABASE_ANSWERS_S)
+            if answers != self._database_answers:
+                log.warning("the database %s", "answers again" if answers else "does not answer")
+            self._database_answers = answers
+            await asyncio.sleep(CHECK_EVERY_S)
 
     async def _drain(self) -> None:
         self.health = Health.DRAINING

@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from actors.errors import CapacityError
 from serve.auth import KeyRing, add_key, list_keys, revoke_key
@@ -237,8 +239,11 @@ def test_a_database_stopped_in_the_middle_of_jobs_costs_none(
         try:
             assert client.get(f"/v1/dubs/{made[0]}").status_code == 503
             time.sleep(STOPPED_S)
+            assert until_ready_says(client, "database_unreachable") == 503
+            assert client.get("/healthz").status_code == 200
         finally:
             postgres.start()
+        assert until_ready_says(client, "ready") == 200
         while client.get("/v1/dubs").status_code == 503:
             time.sleep(0.1)
         for dub_id in made:
@@ -246,6 +251,20 @@ def test_a_database_stopped_in_the_middle_of_jobs_costs_none(
             told = client.get(f"/v1/dubs/{dub_id}/events").text
             assert (told.count("event: started"), told.count("event: done")) == (1, 1)
             assert client.get(f"/v1/dubs/{dub_id}").json()["revision"] == 1
+
+
+def until_ready_says(client: httpx.Client, status: str) -> int:
+    while (answer := client.get("/readyz")).json()["status"] != status:
+        time.sleep(0.05)
+    return answer.status_code
+
+
+async def test_a_database_whose_host_says_nothing_does_not_answer_either() -> None:
+    silent = await asyncio.start_server(lambda *_: asyncio.Event().wait(), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    engine = create_async_engine(f"postgresql+asyncpg://somebody@127.0.0.1:{port}/raydub")
+    assert not await Database(engine).answers(within_s=0.1)
+    silent.close()
 
 
 async def test_what_is_asked_again_because_its_answer_was_lost_is_done_once(database: Database) -> None:
