@@ -101,7 +101,8 @@ class ActorHost:
     as a rule that of the calls.
     """
 
-    def __init__(self, task: Task, engine: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, task: Task, engine: str, options: Mapping[str, Any], niceness: int = 0) -> None:
+        os.nice(niceness)
         self._host = EngineHost(task, engine, options)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{task}-{engine}")
 

@@ -1,7 +1,7 @@
 """How early a dub can be heard over HTTP, and whether the service holds under load.
 
     python bench/bench_serve.py [--parts live,load,overhead] [--live-minutes 3] [--load-s 120] [--requests-per-s 50]
-                                [--dub-s 20] [--mode local] [--json]
+                                [--dub-s 20] [--talks FOLDER] [--mode local] [--json]
 
 A real `raydub serve` in a process of its own, with the offline models and an empty store.
 
@@ -229,15 +229,19 @@ async def in_pool(config: Config) -> float:
 
 
 def talk_of(folder: Path, seconds: float) -> bytes:
-    make_talk(folder / "talk.mp4", seconds)
-    return (folder / "talk.mp4").read_bytes()
+    path = folder / f"talk-{seconds:g}.mp4"
+    if not path.exists():
+        make_talk(path, seconds)
+    return path.read_bytes()
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     result: dict[str, Any] = {}
+    source = options.talks or folder
+    source.mkdir(parents=True, exist_ok=True)
     talks = {
-        "live": [talk_of(folder, options.live_minutes * 60)] if "live" in options.parts else [],
-        "load": [talk_of(folder, options.dub_s + number) for number in range(NUM_DUBS * ("load" in options.parts))],
+        "live": [talk_of(source, options.live_minutes * 60)] if "live" in options.parts else [],
+        "load": [talk_of(source, options.dub_s + number) for number in range(NUM_DUBS * ("load" in options.parts))],
     }
     with service(folder, options.mode) as (url, process):
         for part in options.parts:
@@ -284,6 +288,7 @@ def main() -> None:
     parser.add_argument("--load-s", type=float, default=120.0)
     parser.add_argument("--requests-per-s", type=float, default=50.0)
     parser.add_argument("--dub-s", type=float, default=20.0, help="the first of the 12 talks; each is 1 s longer")
+    parser.add_argument("--talks", type=Path, help="kept here, and taken from here by the next run")
     parser.add_argument("--mode", default="local", choices=["local", "inline"])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

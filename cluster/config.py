@@ -84,6 +84,9 @@ class PoolConfig(Section):
     node_labels: Mapping[str, str] = {}
     """Labels its node must have: a value, or Ray's ``!value``, ``in(a,b)``, ``!in(a,b)``. For CPU nodes give those
     a label (``ray start --labels=kind=cpu``) and ask for it here."""
+    niceness: int = Field(default=0, ge=0, le=19)
+    """By which replicas in actors let other processes of their machine go first, as nice(1) has it. For engines on
+    CPUs: where these are short, somebody who waits for an answer need not wait for what dubs compute meanwhile."""
     batch: BatchLimits = BatchLimits()
     max_pending_items: int = Field(default=256, ge=1)
     """Requests waiting or under way, or what the replicas hold if that is more; others wait at the door."""

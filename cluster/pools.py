@@ -38,12 +38,12 @@ class JobPool:
 
     def __init__(self, pool: PoolLike, asker: Asker) -> None:
         self.name = pool.name
-        self._pool = pool
+        self.behind = pool
         self._asker = asker
 
     async def submit(self, request: Any, *, order: float = 0.0) -> Any:
         """Like ``Pool.submit``, for this job."""
-        return await self._pool.submit(request, order=order, job=self._asker.job, priority=self._asker.priority)
+        return await self.behind.submit(request, order=order, job=self._asker.job, priority=self._asker.priority)
 
 
 class Pools:

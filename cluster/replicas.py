@@ -127,7 +127,7 @@ class RayReplica(Replica):
             max_concurrency=stage.pool.batch.in_flight + 1,
             max_task_retries=0,
         )
-        self._actor: Any = actor.remote(task, stage.engine, stage.options)
+        self._actor: Any = actor.remote(task, stage.engine, stage.options, stage.pool.niceness)
 
     async def place(self) -> None:
         await self._call(self._actor.__ray_ready__)

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, field_validator
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import AutoscalingContext
 
 from actors.errors import ConfigError
 from cluster import logs
@@ -20,6 +21,8 @@ NAME = "raydub"
 MAX_ONGOING_REQUESTS = 1000
 """Of one dispatcher, streams of events included; past it, requests wait at the proxy."""
 MAX_QUEUED_REQUESTS = 1000
+RETRY_AFTER_S = 5
+"""When even the proxy's queue is full."""
 STOP_S = LET_GO_S + 15.0
 """For a dispatcher to see that it is stopped, and to end what is left once it has given its jobs their time."""
 
@@ -58,6 +61,23 @@ class Service:
         self._dispatcher.note_check()
         self._dispatcher.check()
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked by Ray Serve, for ``wanted_dispatchers``."""
+        return await self._dispatcher.work()
+
+
+def wanted_dispatchers(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
+    """As many as keep requests at their target, and as many as dub all that is to be dubbed at once.
+
+    Ray Serve counts requests alone, and a dub's has ended when the dub begins.
+    """
+    assert context.config is not None
+    metrics = context.aggregated_metrics or {}
+    for_requests = context.total_num_requests / context.config.target_ongoing_requests
+    # Each tells of its own dubs, and all of the same ones that wait.
+    for_dubs = sum(metrics.get("running", {}).values()) + max(metrics.get("waiting", {}).values(), default=0.0)
+    return max(for_requests, for_dubs), {}
+
 
 def make_dispatcher(chosen: Choice) -> Dispatcher:
     """Raises ConfigError."""
@@ -79,6 +99,7 @@ def app(args: Choice | dict[str, Any]) -> Application:
         name="dispatcher",
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
         max_queued_requests=MAX_QUEUED_REQUESTS,
+        backpressure_config={"status_code": 429, "retry_after_s": RETRY_AFTER_S},
         # It waits and forwards; what works are the pools' replicas, which ask for their own.
         ray_actor_options={"num_cpus": 0},
         health_check_period_s=CHECK_EVERY_S,
@@ -90,6 +111,7 @@ def app(args: Choice | dict[str, Any]) -> Application:
             "target_ongoing_requests": scaling.target_ongoing_requests,
             "upscale_delay_s": scaling.upscale_delay_s,
             "downscale_delay_s": scaling.downscale_delay_s,
+            "policy": {"policy_function": wanted_dispatchers},
         },
     )
     bound: Application = deployment.bind(chosen.model_dump())  # type: ignore[attr-defined]  # ingress hides the class

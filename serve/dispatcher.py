@@ -143,6 +143,15 @@ class Dispatcher:
     def num_running(self) -> int:
         return len(self._running)
 
+    async def work(self) -> dict[str, float]:
+        """Dubs ``running`` here and ``waiting`` for any dispatcher, each in dispatchers that they would keep busy."""
+        try:
+            num_waiting = await self.jobs.num_queued()
+        except UNREACHABLE:
+            num_waiting = 0
+        places = self.config.pipeline.max_videos
+        return {"running": self.num_running / places, "waiting": num_waiting / places}
+
     def check(self) -> None:
         """Raises what ended a part of this dispatcher that must never end: it is to be replaced."""
         if self._failure is not None:

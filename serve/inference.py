@@ -7,7 +7,7 @@ import functools
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from actors.types import (
     Translation,
     Word,
 )
+from cluster.caching import PoolLike
 from cluster.config import Config, StageConfig
 from cluster.decoding import decode_audio
 from cluster.inspection import inspect
@@ -44,6 +45,7 @@ from cluster.streams import closing, from_thread, ordered_map
 from cluster.tracks import choose_audio_track
 from cluster.windows import cut_windows
 from serve.audio_stream import STREAM_HZ
+from serve.line import Line
 from serve.settings import InferenceLimits
 from serve.text_language import DetectedLanguage, detect, detectable
 
@@ -86,6 +88,7 @@ class Inference:
         self.config = config
         self.limits = limits or InferenceLimits()
         self._pools = pools
+        self._lines: dict[PoolLike, Line] = {}
 
     # --- speech
 
@@ -107,7 +110,9 @@ class Inference:
 
     async def speak(self, text: str, *, language: str, voice: str | None, speed: float) -> AsyncIterator[Samples]:
         """float32 (num_samples,), mono, at ``STREAM_HZ``: a sentence at a time, as it is ready."""
-        pool = await self._pools.get("speech", speech_stage(self.config, language), AT_ONCE)
+        line = await self._line("speech", speech_stage(self.config, language))
+        line.check()
+        pool = JobPool(line, AT_ONCE)
 
         async def spoken(piece: str) -> Samples | None:
             try:
@@ -149,9 +154,10 @@ class Inference:
         """Segments in order, each as soon as its window has been heard."""
         config = self.config
         limit = config.pipeline.max_windows
-        pool = await self._pools.get("transcription", config.transcription, AT_ONCE)
+        line = await self._line("transcription", config.transcription)
+        line.check()
         progress = Progress(job=info.path.name)
-        listener = Listener(config, pool, language, (), progress, prompt=prompt)
+        listener = Listener(config, JobPool(line, AT_ONCE), language, (), progress, prompt=prompt)
         audio = decode_audio(info, track, hz=ASR_HZ, channels="mono", config=config.media)
         windows = from_thread(cut_windows(audio, config.windows), limit)
         async with closing(ordered_map(listener.watch(windows), listener.transcribe, limit)) as heard:
@@ -171,9 +177,14 @@ class Inference:
     # --- translation
 
     @functools.cached_property
+    def _translator(self) -> Engine[Any, Any]:
+        """Never loaded here: it knows its languages."""
+        return self._engine("translation", self.config.translation)
+
+    @functools.cached_property
     def language_pairs(self) -> tuple[LanguagePair, ...]:
         """What can be translated, as far as languages can be told apart by their text."""
-        engine = self._engine("translation", self.config.translation)
+        engine = self._translator
         known = sorted(detectable())
         return tuple(
             LanguagePair(source=source, target=target)
@@ -190,24 +201,24 @@ class Inference:
         self, texts: Sequence[str], *, source: str, target: str, num_candidates: int = 1
     ) -> list[Translation]:
         """In order. A blank text is its own translation."""
-        engine = self._engine("translation", self.config.translation)
+        engine = self._translator
         if not engine.supports(source, target):
             raise ItemError(f"languages must be among {engine.describe_languages()}; found {source}→{target}")
-        pool = await self._pools.get("translation", self.config.translation, AT_ONCE)
+        line = await self._line("translation", self.config.translation)
         requests = [
             TranslateRequest(text=text, source_language=source, target_language=target, num_candidates=num_candidates)
             for text in texts
             if text.strip()
         ]
-        found = iter(await _submit_all(pool, requests))
+        found = iter(await _submit_all(line, requests))
         return [next(found) if text.strip() else _untranslated(text) for text in texts]
 
     # --- embedding
 
     async def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """float32 (num_texts, dim), L2-normalised."""
-        pool = await self._pools.get("embedding", self.config.embedding, AT_ONCE)
-        found: list[Embedding] = await _submit_all(pool, [EmbedRequest(text=text) for text in texts])
+        line = await self._line("embedding", self.config.embedding)
+        found: list[Embedding] = await _submit_all(line, [EmbedRequest(text=text) for text in texts])
         return np.stack([embedding.vector for embedding in found])
 
     @property
@@ -224,6 +235,11 @@ class Inference:
             *(f"speech/{name}" for name in sorted(speech)),
         ]
 
+    async def check_room(self, task: Literal["translation", "embedding"]) -> None:
+        """Before a request's texts are asked for. Raises CapacityError if their turn would come too late."""
+        stage = self.config.translation if task == "translation" else self.config.embedding
+        (await self._line(task, stage)).check()
+
     def check_texts(self, texts: Sequence[str]) -> None:
         """Raise ItemError if these are more, or longer, than one request may hold."""
         if not 1 <= len(texts) <= self.limits.max_texts:
@@ -237,13 +253,21 @@ class Inference:
                 f"a request must have at most {self.limits.max_total_characters} characters in all; found {total}"
             )
 
+    async def _line(self, task: Task, stage: StageConfig) -> Line:
+        """The one of this pool, whoever asks."""
+        pool = (await self._pools.get(task, stage)).behind
+        line = self._lines.get(pool)
+        if line is None:
+            line = self._lines[pool] = Line(pool, self._engine(task, stage).cost, self.limits.max_wait_s)
+        return line
+
     def _engine(self, task: Task, stage: StageConfig) -> Engine[Any, Any]:
         return make_engine(task, stage.engine, stage.options)
 
 
-async def _submit_all(pool: JobPool, requests: Sequence[Any]) -> list[Any]:
+async def _submit_all(line: Line, requests: Sequence[Any]) -> list[Any]:
     """In order; should one fail, the others are given up and its error is raised."""
-    due_s = _now_s()
+    pool, due_s = JobPool(line, AT_ONCE), _now_s()
     calls = [asyncio.ensure_future(pool.submit(request, order=due_s)) for request in requests]
     try:
         return await asyncio.gather(*calls)

@@ -94,6 +94,11 @@ class Jobs:
         async with self.database.transaction() as session:
             await self._check_counts(session, owner, limits)
 
+    async def num_queued(self) -> int:
+        """Of everybody's."""
+        async with self.database.transaction() as session:
+            return await _num_queued(session)
+
     async def get(self, owner: str, dub_id: str) -> DubView:
         """Raises NotFoundError, also if it is another's."""
         async with self.database.transaction() as session:
@@ -248,8 +253,7 @@ class Jobs:
             )
 
     async def _check_counts(self, session: AsyncSession, owner: str, limits: KeyLimits) -> None:
-        of_all = select(func.count()).select_from(Dub).where(Dub.state == DubState.QUEUED)
-        if (await session.execute(of_all)).scalar_one() >= self.max_queued:
+        if await _num_queued(session) >= self.max_queued:
             raise ServiceFullError(
                 f"at most {self.max_queued} dubs may wait, and as many do; try again later", RETRY_WHEN_FULL_S
             )
@@ -259,6 +263,12 @@ class Jobs:
                 f"a key may have {limits.max_active_dubs} dubs waiting or under way, and has; wait for one to end",
                 retry_after_s=RETRY_WHEN_FULL_S,
             )
+
+
+async def _num_queued(session: AsyncSession) -> int:
+    query = select(func.count()).select_from(Dub).where(Dub.state == DubState.QUEUED)
+    found: int = (await session.execute(query)).scalar_one()
+    return found
 
 
 async def _insert(session: AsyncSession, new: NewDub) -> DubView:

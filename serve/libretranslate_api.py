@@ -106,6 +106,7 @@ async def _translate(models: Inference, body: TranslateBody) -> dict[str, Any]:
     models.check_texts(texts)
     if body.alternatives > models.limits.max_alternatives:
         raise ItemError(f"alternatives must be at most {models.limits.max_alternatives}; found {body.alternatives}")
+    await models.check_room("translation")
     target = languages.normalise(body.target)
     detected = [models.detect(text)[0] for text in texts] if body.source == "auto" else []
     sources = [found.language for found in detected] or [languages.normalise(body.source)] * len(texts)

@@ -124,6 +124,7 @@ def openai_routes(inference: Callable[[], Inference], max_upload_bytes: int) -> 
         models = inference()
         texts = [body.input] if isinstance(body.input, str) else body.input
         models.check_texts(texts)
+        await models.check_room("embedding")
         vectors = await models.embed(texts)
         if body.dimensions not in (None, vectors.shape[1]):
             raise ItemError(f"dimensions must be {vectors.shape[1]}, as the model has; found {body.dimensions}")

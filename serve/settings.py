@@ -58,8 +58,10 @@ class ScalingSettings(Section):
 
 
 class InferenceLimits(Section):
-    """What one request to a single model may hold."""
+    """What one request to a single model may hold, and how long it may wait."""
 
+    max_wait_s: float = Field(default=2.0, gt=0)
+    """For its turn, as those before it are estimated to take in its pool; more are refused at once, with 429."""
     max_texts: int = Field(default=2048, ge=1)
     max_text_characters: int = Field(default=8192, ge=1)
     max_total_characters: int = Field(default=500_000, ge=1)

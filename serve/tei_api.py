@@ -44,6 +44,7 @@ def tei_routes(inference: Callable[[], Inference]) -> APIRouter:
         if not body.normalize:
             raise ItemError("normalize must be true: vectors here have length 1")
         models.check_texts(texts)
+        await models.check_room("embedding")
         return JSONResponse((await models.embed(texts)).tolist())
 
     @router.get("/info")

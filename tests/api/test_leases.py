@@ -16,6 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from actors.errors import CapacityError
+from serve.app import Choice, make_dispatcher
 from serve.auth import KeyRing, add_key, list_keys, revoke_key
 from serve.database import UNREACHABLE, Database, until_it_answers
 from serve.errors import ConflictError, NotFoundError, ServiceFullError
@@ -139,6 +140,17 @@ async def test_limits_are_kept(database: Database) -> None:
     await drain(database)
     with pytest.raises(CapacityError, match="has used 80 s and asks for 20 s"):
         await jobs.create(new("e"), limits)
+
+
+async def test_a_dispatcher_tells_how_many_would_be_busy_with_what_waits(database: Database) -> None:
+    await drain(database)
+    dispatcher = make_dispatcher(Choice(set=("pipeline.max_videos=2",)))
+    dispatcher.jobs = Jobs(database, 100)
+    for _ in range(3):
+        await dispatcher.jobs.create(new("w"), LIMITS)
+    assert await leases(database, "other").claim() is not None
+    assert await dispatcher.work() == {"running": 0.0, "waiting": 1.0}
+    await drain(database)
 
 
 async def test_what_was_deleted_still_counts_against_the_day(database: Database) -> None:

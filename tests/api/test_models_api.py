@@ -17,6 +17,7 @@ import pysubs2
 import pytest
 from libretranslatepy import LibreTranslateAPI
 
+from serve.line import Line
 from tests.api.server import Running
 from tests.media import AudioSpec, make_media, speech
 
@@ -52,6 +53,23 @@ def decoded(data: bytes) -> tuple[int, float]:
         stream = container.streams.audio[0]
         num_samples = sum(frame.samples for frame in container.decode(stream))
         return stream.rate, num_samples / stream.rate
+
+
+def test_who_would_wait_too_long_is_refused_at_once(
+    client: openai.OpenAI, url: str, recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Line, "wait_s", 9.4)
+    with recording.open("rb") as file:
+        refused = [
+            httpx.post(f"{url}/translate", json={"q": ["a", "b"], "source": "en", "target": "pt"}, timeout=60),
+            httpx.post(f"{url}/embed", json={"inputs": "a"}, timeout=60),
+            httpx.post(f"{url}/v1/embeddings", json={"input": "a", "model": "any"}, timeout=60),
+            httpx.post(f"{url}/v1/audio/speech", json={"input": "Hello.", "model": "any", "voice": "v"}, timeout=60),
+            httpx.post(f"{url}/v1/audio/transcriptions", data={"model": "any"}, files={"file": file}, timeout=60),
+        ]
+    assert [(answer.status_code, answer.headers["retry-after"]) for answer in refused] == [(429, "7")] * 5
+    monkeypatch.setattr(Line, "wait_s", 1.9)
+    assert httpx.post(f"{url}/embed", json={"inputs": "a"}, timeout=60).status_code == 200
 
 
 # --- OpenAI

@@ -157,6 +157,11 @@ def test_a_dub_survives_the_death_of_its_dispatcher_and_of_the_proxy(service: Se
         assert client.get(f"/v1/dubs/{dub_id}/media").status_code == 200
         assert client.get("/readyz").json() == {"status": "ready"}
 
+    # Cores go first to who answers requests, and to translation: whoever asks for one waits for it.
+    [dispatcher] = service.dispatchers()
+    niceness = [host.nice() - dispatcher.nice() for host in service.named("ActorHost")]
+    assert set(niceness) == {0, 10}
+
 
 def test_dubs_survive_a_new_version(service: Service, talk: Path) -> None:
     """Somebody follows the events of one all the while, which keeps no replica from ending."""

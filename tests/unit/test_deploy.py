@@ -13,8 +13,9 @@ import pytest
 import ray.autoscaler
 import yaml
 from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
+from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
-from serve.app import app
+from serve.app import app, wanted_dispatchers
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -119,3 +120,45 @@ def test_ray_serve_builds_the_application_from_a_file_and_from_the_command_line(
         [choice] = built._bound_deployment.init_args
         assert choice["config"] == given["config"]
         assert len(choice["set"]) == 1
+        deployment = built._bound_deployment
+        assert deployment.backpressure_config.status_code == 429
+        scaling = deployment._deployment_config.autoscaling_config
+        assert scaling.policy.get_policy()(contending(0, {"running": {"a": 3.0}}))[0] == 3
+
+
+def contending(num_requests: float, metrics: dict[str, dict[str, float]]) -> AutoscalingContext:
+    """As Ray Serve's controller describes two replicas."""
+    return AutoscalingContext(
+        deployment_id=None,
+        deployment_name="dispatcher",
+        app_name="raydub",
+        current_num_replicas=2,
+        target_num_replicas=2,
+        running_replicas=[],
+        total_num_requests=num_requests,
+        total_queued_requests=0,
+        aggregated_metrics=metrics,
+        raw_metrics={},
+        capacity_adjusted_min_replicas=1,
+        capacity_adjusted_max_replicas=9,
+        policy_state={},
+        last_scale_up_time=None,
+        last_scale_down_time=None,
+        current_time=0.0,
+        config=AutoscalingConfig(max_replicas=9, target_ongoing_requests=64),
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_requests", "running", "waiting", "wanted"),
+    [
+        (0, {}, {}, 0),
+        (128, {"a": 0.5, "b": 0.0}, {"a": 0.0, "b": 0.0}, 2),
+        (2, {"a": 1.0, "b": 1.0}, {"a": 0.0, "b": 0.0}, 2),
+        (2, {"a": 1.0, "b": 0.5}, {"a": 3.0, "b": 3.5}, 5),
+    ],
+)
+def test_dispatchers_are_wanted_for_requests_and_for_dubs(
+    num_requests: float, running: dict[str, float], waiting: dict[str, float], wanted: float
+) -> None:
+    assert wanted_dispatchers(contending(num_requests, {"running": running, "waiting": waiting}))[0] == wanted
