@@ -71,7 +71,7 @@ def _writable(out: Path) -> Iterator[None]:
 
 def replace_bytes(path: Path, data: bytes) -> None:
     """Written aside, then renamed: a reader never sees half of it, and a failure leaves what was there."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{uuid.uuid4().hex}")
     try:
         aside.write_bytes(data)
         aside.replace(path)

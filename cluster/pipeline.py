@@ -40,7 +40,7 @@ from cluster.quality import Measure
 from cluster.results import Heard, write_results
 from cluster.sounds import Sounds
 from cluster.speaking import Ahead, Speaker, Spoken
-from cluster.streams import flatten, from_thread, in_own_thread, ordered_map, singly, tap, tee, with_next
+from cluster.streams import flatten, from_thread, in_own_thread, ordered_map, singly, tap, tee, to_the_end, with_next
 from cluster.subtitled import CueListener, cue_utterances, cue_windows
 from cluster.subtitles import SubtitleConfig
 from cluster.tracks import choose_audio_track
@@ -169,7 +169,7 @@ async def dub(
             pools=pools.stats(),
             sounds=sounds,
         )
-        return await _to_the_end(in_own_thread(write, "write results"))
+        return await to_the_end(in_own_thread(write, "write results"))
 
 
 async def _said(
@@ -280,11 +280,3 @@ async def _embedding_pool(pools: Pools, config: Config, progress: Progress) -> J
     """None where no embedding is asked for: no model is loaded then."""
     is_asked_for = needs_embedding(config.alignment) or config.translation.num_candidates > 1
     return await pools.get("embedding", config.embedding, progress.asker) if is_asked_for else None
-
-
-async def _to_the_end(work: asyncio.Future[Manifest]) -> Manifest:
-    """Wait even when cancelled: a thread that goes on writing would publish half of what is removed meanwhile."""
-    try:
-        return await asyncio.shield(work)
-    finally:
-        await asyncio.shield(asyncio.gather(work, return_exceptions=True))

@@ -5,11 +5,12 @@ All of it blocks, and is called in threads.
 
 from __future__ import annotations
 
+import functools
 import glob
 import re
 import shutil
 import urllib.parse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -78,8 +79,8 @@ def _expand_path(place: str) -> list[str]:
 def _expand_url(place: str) -> list[str]:
     if is_http(place) or not (MAGIC.search(place) or place.endswith("/")):
         return [place]
-    fs, path = _file_system(place)
-    with_names = _told(place, lambda: fs.find(path) if place.endswith("/") else fs.glob(path))
+    fs, path = file_system(place)
+    with_names = told(place, lambda: fs.find(path) if place.endswith("/") else fs.glob(path))
     return _some((fs.unstrip_protocol(name) for name in with_names), place)
 
 
@@ -94,6 +95,11 @@ def identity_of(place: str) -> str | None:
     info = _info(place)
     if info is None:
         return None
+    return identity(info)
+
+
+def identity(info: Mapping[str, Any]) -> str:
+    """Of what fsspec tells of a file."""
     changed = next((info[key] for key in ("ETag", "etag", "md5Hash", "mtime", "created") if info.get(key)), "")
     return f"{info.get('size')}:{changed}"
 
@@ -107,7 +113,7 @@ def size_of(place: str) -> int | None:
 def _info(place: str) -> dict[str, Any] | None:
     if is_http(place):
         return None
-    fs, path = _file_system(place)
+    fs, path = file_system(place)
     try:
         info: dict[str, Any] = fs.info(path)
     except Exception:  # whatever stands in the way is told by the one who reads it
@@ -117,7 +123,7 @@ def _info(place: str) -> dict[str, Any] | None:
 
 def read_bytes(place: str) -> bytes | None:
     """None if there is no such file. Raises MediaError."""
-    fs, path = _file_system(place)
+    fs, path = file_system(place)
 
     def read() -> bytes | None:
         try:
@@ -126,7 +132,7 @@ def read_bytes(place: str) -> bytes | None:
             return None
         return data
 
-    return _told(place, read)
+    return told(place, read)
 
 
 def write_bytes(place: str, data: bytes) -> None:
@@ -134,19 +140,19 @@ def write_bytes(place: str, data: bytes) -> None:
     if not is_url(place):
         Path(place).parent.mkdir(parents=True, exist_ok=True)
         return replace_bytes(Path(place), data)
-    fs, path = _file_system(place)
+    fs, path = file_system(place)
 
     def write() -> None:
-        _make_folder(fs, path.rpartition("/")[0])
+        make_folder(fs, path.rpartition("/")[0])
         fs.pipe_file(path, data)
 
-    _told(place, write)
+    told(place, write)
 
 
 def download(place: str, to: Path, config: FetchConfig) -> None:
     """Copy an object of a bucket to ``to``. Raises MediaError."""
-    fs, path = _file_system(place)
-    num_bytes = _told(place, lambda: int(fs.info(path)["size"] or 0))
+    fs, path = file_system(place)
+    num_bytes = told(place, lambda: int(fs.info(path)["size"] or 0))
     if num_bytes > config.max_bytes:
         raise MediaError(
             f"a file must have at most {config.max_bytes} bytes (fetch.max_bytes); {place} has {num_bytes}"
@@ -156,13 +162,23 @@ def download(place: str, to: Path, config: FetchConfig) -> None:
         raise MediaError(
             f"{to.parent} must have room for {place}, {num_bytes} bytes; {free_bytes} are free; set TMPDIR"
         )
+    told(place, lambda: get_file(fs, path, to))
 
-    def get() -> None:
-        fs.get_file(path, str(to))
-        if to.stat().st_size != num_bytes:
-            raise OSError(f"{to.stat().st_size} of {num_bytes} bytes came")
 
-    _told(place, get)
+def get_file(fs: Any, path: str, to: Path) -> None:
+    """One attempt. Raises OSError if not all of it came."""
+    num_bytes = fs.info(path)["size"]
+    fs.get_file(path, str(to))
+    if to.stat().st_size != num_bytes:
+        raise OSError(f"{to.stat().st_size} of {num_bytes} bytes came")
+
+
+def put_file(fs: Any, file: Path, path: str) -> None:
+    """One attempt. Raises OSError if not all of it arrived."""
+    fs.put_file(str(file), path)
+    arrived_bytes = fs.info(path)["size"]
+    if arrived_bytes != file.stat().st_size:
+        raise OSError(f"{arrived_bytes} of {file.stat().st_size} bytes of {file.name} arrived")
 
 
 def upload(folder: Path, place: str) -> None:
@@ -170,30 +186,24 @@ def upload(folder: Path, place: str) -> None:
 
     Raises MediaError.
     """
-    fs, root = _file_system(place)
+    fs, root = file_system(place)
 
     def remove_manifest() -> None:
         if fs.exists(f"{root}/{MANIFEST_NAME}"):
             fs.rm_file(f"{root}/{MANIFEST_NAME}")
 
-    def put(file: Path) -> None:
-        fs.put_file(str(file), f"{root}/{file.name}")
-        arrived_bytes = fs.info(f"{root}/{file.name}")["size"]
-        if arrived_bytes != file.stat().st_size:
-            raise OSError(f"{arrived_bytes} of {file.stat().st_size} bytes of {file.name} arrived")
-
-    _make_folder(fs, root)
-    _told(place, remove_manifest)
+    make_folder(fs, root)
+    told(place, remove_manifest)
     for file in sorted(folder.iterdir(), key=lambda file: file.name == MANIFEST_NAME):
-        _told(place, lambda file=file: put(file))  # type: ignore[misc]
+        told(place, functools.partial(put_file, fs, file, f"{root}/{file.name}"))
 
 
-def _file_system(place: str) -> tuple[Any, str]:
-    """fsspec's file system and the path in it. Nothing is remembered: others write there too."""
+def file_system(place: str, **options: Any) -> tuple[Any, str]:
+    """fsspec's file system and the path in it. Nothing is remembered: others write there too. Raises ConfigError."""
     if is_http(place):
         raise ConfigError(f"results must go to a folder or a bucket; found {shown(place)}, which can only be read")
     try:
-        fs, path = fsspec.url_to_fs(place, use_listings_cache=False)
+        fs, path = fsspec.url_to_fs(place, use_listings_cache=False, **options)
     except (ImportError, ValueError, OSError) as error:
         raise ConfigError(
             f"a URL must be s3://…, gs://…, https://… or of another file system that fsspec has; found {place}: "
@@ -202,19 +212,21 @@ def _file_system(place: str) -> tuple[Any, str]:
     return fs, path.rstrip("/")
 
 
-def _make_folder(fs: Any, path: str) -> None:
+def make_folder(fs: Any, path: str) -> None:
     """Buckets have no folders; asked for one, s3fs would make a bucket of a misspelt name."""
     protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
     if not protocols & {"s3", "gs", "abfs"}:
         fs.makedirs(path, exist_ok=True)
 
 
-def _told(place: str, work: Callable[[], T]) -> T:
-    """What ``work`` returns, tried three times; its failure, whatever library it comes from, as a MediaError."""
+def told(place: str, work: Callable[[], T], patience_s: float = 0.0) -> T:
+    """What ``work`` returns, tried three times and for as long as this; its failure, whatever library it comes from,
+    as a MediaError.
+    """
     lasting = (FileNotFoundError, PermissionError, IsADirectoryError, MediaError)
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: not isinstance(error, lasting)),
-        stop=tenacity.stop_after_attempt(3),
+        stop=tenacity.stop_after_attempt(3) & tenacity.stop_after_delay(patience_s),
         wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=5),
         reraise=True,
     )

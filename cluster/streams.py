@@ -109,6 +109,14 @@ def in_own_thread(function: Callable[[], R], name: str) -> asyncio.Future[R]:
     return outcome
 
 
+async def to_the_end(work: asyncio.Future[R]) -> R:
+    """Wait even when cancelled: a thread that goes on writing would publish half of what is removed meanwhile."""
+    try:
+        return await asyncio.shield(work)
+    finally:
+        await asyncio.shield(asyncio.gather(work, return_exceptions=True))
+
+
 class _Raised:
     def __init__(self, error: BaseException) -> None:
         self.error = error

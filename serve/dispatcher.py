@@ -26,15 +26,16 @@ from cluster.config import Config
 from cluster.logs import log_context
 from cluster.pools import Pools, speech_stage
 from serve.auth import KeyRing
+from serve.bucket import BucketError
 from serve.database import UNREACHABLE, Database, until_it_answers
 from serve.events import Bells, Recorder
-from serve.files import JobFiles
+from serve.files import JobFiles, open_files
 from serve.inference import Inference
 from serve.jobs import Jobs
 from serve.leases import LeaseLostError, Leases, Outcome
 from serve.settings import ServeSettings
 from serve.tables import Dub, DubState
-from serve.tidying import tidy
+from serve.tidying import long_deleted, tidy
 from serve.webhooks import Webhooks
 from serve.work import Work
 
@@ -82,6 +83,7 @@ class Dispatcher:
     """Use as ``async with dispatcher.running()``; what it offers to routes is there inside the block."""
 
     database: Database
+    files: JobFiles
     jobs: Jobs
     ring: KeyRing
     pools: Pools
@@ -91,7 +93,6 @@ class Dispatcher:
         self.settings = settings
         self.configs = configs
         """By the profile a request names; None for one that names none."""
-        self.files = JobFiles(settings.data_dir)
         self.bells = Bells()
         self.health = Health.LOADING
         self._database_answers = True
@@ -106,6 +107,7 @@ class Dispatcher:
     async def running(self) -> AsyncIterator[None]:
         """Raises ConfigError if the database or the data folder cannot be used."""
         async with AsyncExitStack() as stack:
+            self.files = await asyncio.to_thread(stack.enter_context, open_files(self.settings))
             self.database = await stack.enter_async_context(Database.open(self.settings.database))
             self.jobs = Jobs(self.database, self.settings.max_queued_dubs)
             self.ring = KeyRing(self.settings, self.database)
@@ -226,6 +228,7 @@ class Dispatcher:
     async def _claim_forever(self, work: Work) -> None:
         while True:
             has_room = len(self._running) < self.config.pipeline.max_videos and not self.is_leaving
+            has_room = has_room and await asyncio.to_thread(self.files.has_room)
             claimed = await until_it_answers(self._claim) if has_room else None
             if claimed is not None:
                 self._run(work, *claimed)
@@ -265,6 +268,8 @@ class Dispatcher:
         settings = self.settings
         keep_events_s, attempts = settings.keep_events_s, settings.webhook_attempts
         while True:
+            for dub_id in await until_it_answers(functools.partial(long_deleted, self.database)):
+                await asyncio.to_thread(self.files.delete, dub_id)
             query = functools.partial(tidy, self.database, keep_events_s=keep_events_s, webhook_attempts=attempts)
             if num_events := await until_it_answers(query):
                 log.info("old events removed num_events=%d", num_events)
@@ -345,7 +350,8 @@ class Dispatcher:
             log.warning("lease lost, its result is dropped")
             return
         if outcome.output is not None:
-            await asyncio.to_thread(self.files.keep_output, dub_id, outcome.output)
+            with contextlib.suppress(BucketError):  # who finishes or deletes it next tries again
+                await asyncio.to_thread(self.files.keep_output, dub_id, outcome.output)
         log.info("%s", outcome.state.value)
         self.bells.ring(dub_id)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
@@ -22,6 +21,7 @@ from serve.ids import ID_PATTERN
 from serve.jobs import DubView
 from serve.requests import SECURITY, TheCaller, TheDispatcher, Wanted, accept, remove
 from serve.results import download, language_of, manifest_of, one_track, output_of, transcript_of
+from serve.sending import answer_with
 from serve.settings import ServeSettings
 from serve.tables import DubState, TargetState
 
@@ -186,7 +186,7 @@ def _add_state(router: APIRouter) -> None:
     ) -> DubAnswer:
         """Say a line differently, or in another voice; its language is `stale` until the dub is regenerated."""
         view = await dispatcher.jobs.get(caller.owner, dub_id)
-        language = await asyncio.to_thread(language_of, output_of(view, dispatcher), utterance_id)
+        language = language_of(await manifest_of(view, dispatcher), utterance_id)
         edit = {"text": wanted.text, "voice": wanted.voice}
         return answer(await dispatcher.jobs.edit(caller.owner, dub_id, language, utterance_id, **edit))
 
@@ -241,11 +241,11 @@ def _add_results(router: APIRouter) -> None:
     }
 
     @router.get("/{dub_id}/media", response_class=FileResponse, responses={**documented(404, 409), **media})
-    async def whole(dub_id: DubId, caller: TheCaller, dispatcher: TheDispatcher) -> FileResponse:
+    async def whole(dub_id: DubId, caller: TheCaller, dispatcher: TheDispatcher) -> Response:
         """The finished file, with all its audio tracks and subtitles."""
         view = await dispatcher.jobs.get(caller.owner, dub_id)
         made = await manifest_of(view, dispatcher)
-        return download(output_of(view, dispatcher) / made.media_file, view)
+        return await download(output_of(view, dispatcher) / made.media_file, view, dispatcher)
 
     @router.get("/{dub_id}/clips/{utterance_id}", response_class=FileResponse, responses={**documented(404), **media})
     async def clip(
@@ -253,18 +253,19 @@ def _add_results(router: APIRouter) -> None:
         utterance_id: UtteranceId,
         caller: TheCaller,
         dispatcher: TheDispatcher,
-    ) -> FileResponse:
+    ) -> Response:
         """One line as it was spoken, from the moment its event says so."""
         await dispatcher.jobs.get(caller.owner, dub_id)
         path = dispatcher.files.clip(dub_id, utterance_id)
-        if not await asyncio.to_thread(path.exists):
+        found = await answer_with(dispatcher.files, path, media_type="audio/wav")
+        if found is None:
             raise NotFoundError(f"{utterance_id} must have been spoken already; it has no clip")
-        return FileResponse(path, media_type="audio/wav")
+        return found
 
     @router.get("/{dub_id}/{kind}/{language}", response_class=FileResponse, responses={**documented(404, 409), **media})
     async def one_language(
         dub_id: DubId, kind: Literal["audio", "video"], language: Language, caller: TheCaller, dispatcher: TheDispatcher
-    ) -> FileResponse:
+    ) -> Response:
         """The sound in one language, or the picture with it."""
         return await one_track(await dispatcher.jobs.get(caller.owner, dub_id), language, dispatcher, kind)
 
@@ -286,4 +287,4 @@ def _add_results(router: APIRouter) -> None:
         dispatcher: TheDispatcher,
     ) -> Response:
         view = await dispatcher.jobs.get(caller.owner, dub_id)
-        return await transcript_of(output_of(view, dispatcher), view, language, form)
+        return await transcript_of(view, dispatcher, language, form)

@@ -17,7 +17,7 @@ from serve.errors import SHAPES, Problem, documented
 from serve.ids import ID_PATTERN
 from serve.jobs import DubView
 from serve.requests import SECURITY, TheCaller, TheDispatcher, Wanted, accept, remove
-from serve.results import lines_of, manifest_of, one_track, output_of, transcript_of
+from serve.results import lines_of, manifest_of, one_track, transcript_of
 from serve.settings import ServeSettings
 from serve.tables import DubState
 
@@ -195,7 +195,7 @@ def _add_reading(router: APIRouter) -> None:
     )
     async def audio(
         dubbing_id: DubbingId, language_code: LanguageCode, caller: TheCaller, dispatcher: TheDispatcher
-    ) -> FileResponse:
+    ) -> Response:
         """As ElevenLabs: MP4 of a video, audio alone of audio."""
         return await one_track(await dispatcher.jobs.get(caller.owner, dubbing_id), language_code, dispatcher)
 
@@ -229,7 +229,7 @@ def _add_reading(router: APIRouter) -> None:
     ) -> Response:
         view = await dispatcher.jobs.get(caller.owner, dubbing_id)
         form: Literal["srt", "vtt"] = "srt" if format_type == "srt" else "vtt"
-        return await transcript_of(output_of(view, dispatcher), view, language_code, form)
+        return await transcript_of(view, dispatcher, language_code, form)
 
 
 async def _transcripts(
@@ -237,7 +237,7 @@ async def _transcripts(
 ) -> Transcripts:
     view = await dispatcher.jobs.get(caller.owner, dubbing_id)
     if form != "json":
-        answer = await transcript_of(output_of(view, dispatcher), view, language, "srt" if form == "srt" else "vtt")
+        answer = await transcript_of(view, dispatcher, language, "srt" if form == "srt" else "vtt")
         text = bytes(answer.body).decode()
         is_srt = form == "srt"
         return Transcripts(transcript_format=form, srt=text if is_srt else None, webvtt=None if is_srt else text)

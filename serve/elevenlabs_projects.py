@@ -5,7 +5,6 @@ Ids of languages are their tags, ids of segments those of utterances.
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -25,7 +24,7 @@ from serve.files import UTTERANCE_PATTERN
 from serve.ids import ID_PATTERN
 from serve.jobs import DubView
 from serve.requests import SECURITY, TheCaller, TheDispatcher, Wanted, accept, remove
-from serve.results import language_of, lines_of, made_language, manifest_of, output_of
+from serve.results import language_of, lines_of, made_language, manifest_of
 from serve.settings import ServeSettings
 from serve.tables import DubState, Target, TargetState
 
@@ -317,9 +316,9 @@ async def _update(
     project_id: str, language: str, wanted: Mapping[str, SegmentUpdate], caller: Caller, dispatcher: Dispatcher
 ) -> AllUpdated:
     view = await dispatcher.jobs.get(caller.owner, project_id)
-    folder = output_of(view, dispatcher)
+    made = await manifest_of(view, dispatcher)
     for segment_id in wanted:  # all are there before any is changed
-        await asyncio.to_thread(language_of, folder, segment_id, language)
+        language_of(made, segment_id, language)
     for segment_id, update in wanted.items():
         if update.translation is not None:
             view = await dispatcher.jobs.edit(

@@ -25,6 +25,7 @@ from actors.errors import (
     MediaError,
     ReplicaLostError,
 )
+from serve.bucket import BucketError
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ STATUS: Mapping[type[Exception], int] = {
     EngineLoadError: 503,
     ReplicaLostError: 503,
     EngineError: 503,
+    BucketError: 503,
     # The database: gone for now, or all its connections are taken.
     OperationalError: 503,
     InterfaceError: 503,

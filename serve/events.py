@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -16,11 +17,14 @@ from cluster.pipeline import Happening
 from cluster.progress import Progress
 from cluster.speaking import Spoken
 from cluster.translating import Utterance
+from serve.bucket import BucketError
 from serve.database import until_it_answers
 from serve.files import JobFiles
 from serve.jobs import Jobs
 from serve.leases import Leases
 from serve.tables import Dub, DubState, Event
+
+log = logging.getLogger(__name__)
 
 FLUSH_S = 0.1
 """Events of one job that come closer than this are written together."""
@@ -148,8 +152,11 @@ class Recorder:
         utterance, clip = spoken.utterance, spoken.clip
         url = None
         if clip is not None:
-            await asyncio.to_thread(self._files.save_clip, self._dub_id, utterance.id, clip)
-            url = f"/v1/dubs/{self._dub_id}/clips/{utterance.id}"
+            try:
+                await asyncio.to_thread(self._files.save_clip, self._dub_id, utterance.id, clip)
+                url = f"/v1/dubs/{self._dub_id}/clips/{utterance.id}"
+            except BucketError:
+                log.warning("clip not kept utterance=%s", utterance.id)
         start_s = utterance.slot.start_s
         return {
             **_line(utterance),

@@ -29,6 +29,7 @@ from cluster.remux import Copy, source_packets
 PLAYLIST = "index.m3u8"
 MASTER = "master.m3u8"
 """Names the codecs, which a player must know before it plays."""
+INIT = "init.mp4"
 SEGMENT_S = 4
 """Cut at the first key frame after so long."""
 VIDEO_CODECS = frozenset({"h264", "hevc", "av1", "vp9"})
@@ -101,7 +102,7 @@ def _options(folder: Path) -> dict[str, str]:
         "hls_time": str(SEGMENT_S),
         "hls_playlist_type": "event",
         "hls_segment_type": "fmp4",
-        "hls_fmp4_init_filename": "init.mp4",
+        "hls_fmp4_init_filename": INIT,
         "hls_segment_filename": str(folder / "segment%05d.m4s"),
         # Whoever asks for a segment that the playlist names gets all of it.
         "hls_flags": "temp_file+independent_segments",

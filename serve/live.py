@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,11 +16,11 @@ from actors.errors import DubbingError
 from cluster.config import Config
 from cluster.media import probe
 from cluster.mixdown import MixedBlock
-from serve.hls import MASTER, PLAYLIST, HlsWriter
+from serve.hls import INIT, MASTER, PLAYLIST, HlsWriter
 
 log = logging.getLogger(__name__)
 
-FILE_PATTERN = rf"^(?:{re.escape(PLAYLIST)}|{re.escape(MASTER)}|init\.mp4|segment[0-9]{{5,9}}\.m4s)$"
+FILE_PATTERN = rf"^(?:{re.escape(PLAYLIST)}|{re.escape(MASTER)}|{re.escape(INIT)}|segment[0-9]{{5,9}}\.m4s)$"
 
 
 def live_folder(output: Path, language: str) -> Path:
@@ -30,14 +31,19 @@ def live_folder(output: Path, language: str) -> Path:
 class LiveStreams:
     """``write`` every mixed block, on whatever thread mixes it; use as a context manager.
 
+    ``on_written`` is told of the folder each time, and must be quick.
+
     A stream that cannot be written ends, and is logged: the dub goes on. What
     comes after the end is dropped, and the end waits for a block under way: FFmpeg would crash.
     """
 
-    def __init__(self, source: Path, output: Path, config: Config) -> None:
+    def __init__(
+        self, source: Path, output: Path, config: Config, on_written: Callable[[Path], None] | None = None
+    ) -> None:
         self._source = source
         self._output = output
         self._config = config
+        self._on_written = on_written
         self._writers: dict[str, HlsWriter | None] = {}
         self._writing = threading.Lock()
         self._is_over = False
@@ -55,6 +61,8 @@ class LiveStreams:
             writer = self._writers[block.target]
             if writer is not None:
                 writer.write(block.samples)
+                if self._on_written is not None:
+                    self._on_written(live_folder(self._output, block.target))
         except (av.error.FFmpegError, OSError, DubbingError) as error:
             self._writers[block.target] = None
             log.warning("live stream ended target=%s error=%s", block.target, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -21,9 +22,11 @@ from cluster.fetch import check_url
 from cluster.inspection import inspect
 from cluster.manifest import printable
 from cluster.pools import check_languages
+from cluster.streams import in_own_thread, to_the_end
 from serve.auth import Caller
+from serve.bucket import BucketError
 from serve.dispatcher import Dispatcher
-from serve.errors import ConflictError
+from serve.errors import ConflictError, ServiceFullError
 from serve.ids import new_dub_id
 from serve.jobs import DubOptions, DubView, NewDub
 from serve.work import config_for
@@ -107,7 +110,8 @@ async def accept(wanted: Wanted, caller: Caller, dispatcher: Dispatcher) -> tupl
 async def remove(dub_id: str, caller: Caller, dispatcher: Dispatcher) -> None:
     """Raises NotFoundError, ConflictError while it is under way."""
     await dispatcher.jobs.delete(caller.owner, dub_id)
-    await asyncio.to_thread(dispatcher.files.delete, dub_id)
+    with contextlib.suppress(BucketError):  # tidying tries again
+        await asyncio.to_thread(dispatcher.files.delete, dub_id)
 
 
 def _checked(wanted: Wanted, dispatcher: Dispatcher) -> tuple[DubOptions, tuple[str, ...], Config]:
@@ -152,12 +156,17 @@ async def _kept(
         yield None
         return
     files = dispatcher.files
+    if not await asyncio.to_thread(files.has_room):
+        raise ServiceFullError("there must be room for an upload here, and there is none now; try again later", 30.0)
     try:
         path: Path = await asyncio.to_thread(files.save_source, dub_id, file.file)
         info = await asyncio.to_thread(inspect, path, config.media)
+        await to_the_end(in_own_thread(functools.partial(files.keep, path, path), "keep source"))
+        await asyncio.to_thread(files.put_away, dub_id)
         yield info.duration_s
     except BaseException as error:
-        await asyncio.to_thread(files.delete, dub_id)
+        with contextlib.suppress(BucketError):
+            await asyncio.to_thread(files.delete, dub_id)
         if isinstance(error, MediaError):
             raise MediaError(files.without_paths(dub_id, "the file", error.message)) from error
         raise

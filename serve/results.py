@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,14 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from fastapi import Response
-from fastapi.responses import FileResponse
+from starlette.concurrency import run_in_threadpool
 
-from cluster import manifest as manifests
 from cluster import outputs
 from cluster.manifest import Manifest, SegmentRecord, UtteranceRecord
 from serve.dispatcher import Dispatcher
 from serve.errors import ConflictError, NotFoundError
 from serve.jobs import DubView
+from serve.sending import answer_with
 from serve.tables import DubState
 from serve.tracks import track_file
 
@@ -31,13 +32,16 @@ def output_of(view: DubView, dispatcher: Dispatcher) -> Path:
 
 
 async def manifest_of(view: DubView, dispatcher: Dispatcher) -> Manifest:
-    """Raises ConflictError before there is one."""
-    return await asyncio.to_thread(manifests.read, output_of(view, dispatcher) / outputs.MANIFEST_NAME)
+    """Raises ConflictError before there is one, BucketError."""
+    path = output_of(view, dispatcher) / outputs.MANIFEST_NAME
+    data = await run_in_threadpool(dispatcher.files.read, path)
+    if data is None:
+        raise NotFoundError(f"the results of {view.dub.id} must still be there; they are gone; make it again")
+    return await asyncio.to_thread(Manifest.model_validate_json, data)
 
 
-def language_of(folder: Path, utterance_id: str, language: str | None = None) -> str:
+def language_of(made: Manifest, utterance_id: str, language: str | None = None) -> str:
     """The one that a line is in, which must be ``language`` if that is given. Raises NotFoundError."""
-    made = manifests.read(folder / outputs.MANIFEST_NAME)
     for dub in made.dubs:
         if language in (None, dub.language) and any(line.id == utterance_id for line in dub.utterances):
             return dub.language
@@ -81,31 +85,36 @@ def lines_of(made: Manifest, language: str) -> list[Line]:
     ]
 
 
-async def transcript_of(folder: Path, view: DubView, language: str, form: Literal["srt", "vtt", "json"]) -> Response:
-    made = await asyncio.to_thread(manifests.read, folder / outputs.MANIFEST_NAME)
-    lines = lines_of(made, language)
+async def transcript_of(
+    view: DubView, dispatcher: Dispatcher, language: str, form: Literal["srt", "vtt", "json"]
+) -> Response:
+    lines = lines_of(await manifest_of(view, dispatcher), language)
     if form == "json":
         body = {"language": language, "lines": [asdict(line) for line in lines]}
         return Response(json.dumps(body, ensure_ascii=False), media_type="application/json")
-    path = folder / f"{language}.{form}"
-    if not await asyncio.to_thread(path.exists):
+    path = output_of(view, dispatcher) / f"{language}.{form}"
+    text = await run_in_threadpool(dispatcher.files.read, path)
+    if text is None:
         raise NotFoundError(f"{view.dub.id} must have speech to have subtitles; none was found")
-    media_type = "application/x-subrip" if form == "srt" else "text/vtt"
-    return Response(await asyncio.to_thread(path.read_text, "utf-8"), media_type=media_type)
+    return Response(text, media_type="application/x-subrip" if form == "srt" else "text/vtt")
 
 
 async def one_track(
     view: DubView, language: str, dispatcher: Dispatcher, kind: Literal["audio", "video"] | None = None
-) -> FileResponse:
+) -> Response:
     """The sound in one language, or the picture with it; None: the picture if there is one."""
     folder, language = output_of(view, dispatcher), made_language(view, language)
+    made = await manifest_of(view, dispatcher)
     if kind is None:
-        kind = "audio" if (await manifest_of(view, dispatcher)).media_file.endswith(".mka") else "video"
-    path = await asyncio.to_thread(track_file, folder, language, kind, dispatcher.config.media)
-    return download(path, view)
+        kind = "audio" if made.media_file.endswith(".mka") else "video"
+    make = functools.partial(track_file, dispatcher.files, folder, made, language, kind, dispatcher.config.media)
+    return await download(await run_in_threadpool(make), view, dispatcher)
 
 
-def download(path: Path, view: DubView) -> FileResponse:
+async def download(path: Path, view: DubView, dispatcher: Dispatcher) -> Response:
     """Saved under the name the person gave, with the suffix of what it is; never shown as a page."""
-    stem = Path(view.dub.name).stem or "dub"
-    return FileResponse(path, filename=f"{stem}{path.suffix}", content_disposition_type="attachment")
+    filename = f"{Path(view.dub.name).stem or 'dub'}{path.suffix}"
+    found = await answer_with(dispatcher.files, path, filename=filename)
+    if found is None:
+        raise NotFoundError(f"the results of {view.dub.id} must still be there; they are gone; make it again")
+    return found

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from actors.errors import ConfigError
 from cluster.config import Config, Section, explain, load_config, profile_names
+from cluster.places import is_url
 
 KEYS_VARIABLE = "RAYDUB_API_KEYS"
 """API keys in plain text, separated by commas; they have the default limits."""
@@ -69,13 +70,27 @@ class InferenceLimits(Section):
     max_audio_s: float = Field(default=2 * 3600.0, gt=0)
 
 
+class StorageSettings(Section):
+    """Of a ``data_dir`` that is a URL."""
+
+    scratch_dir: Path = Field(default_factory=lambda: platformdirs.user_cache_path("raydub") / "scratch")
+    """On this machine: uploads that arrive, and the source and results of dubs under way."""
+    scratch_max_bytes: int = Field(default=100 * 2**30, ge=1)
+    """While as much lies there, no dub is begun and no upload taken. Those under way go on."""
+    timeout_s: float = Field(default=10.0, gt=0, le=600)
+    """Without an answer to one request, which is then tried again."""
+    patience_s: float = Field(default=120.0, ge=0)
+    """For which a source or a result is tried again before its dub fails."""
+
+
 class ServeSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("raydub"))
-    """Uploads and results; every dispatcher must see the same folder."""
+    data_dir: str = Field(default_factory=lambda: str(platformdirs.user_data_path("raydub")))
+    """Uploads and results: a folder that every dispatcher sees, or s3://bucket/prefix, gs://…, memory://…"""
+    storage: StorageSettings = StorageSettings()
     database_url: str | None = None
-    """SQLAlchemy's; None for SQLite in ``data_dir``. RAYDUB_DATABASE_URL takes precedence."""
+    """SQLAlchemy's; None for SQLite in the folder ``data_dir``. RAYDUB_DATABASE_URL takes precedence."""
     auth: AuthSettings = AuthSettings()
     scaling: ScalingSettings = ScalingSettings()
     inference: InferenceLimits = InferenceLimits()
@@ -125,8 +140,14 @@ class ServeSettings(Section):
 
     @property
     def database(self) -> str:
-        default = f"sqlite+aiosqlite:///{self.data_dir.absolute() / 'raydub.db'}"
-        return os.environ.get(DATABASE_VARIABLE) or self.database_url or default
+        """Raises ConfigError."""
+        given = os.environ.get(DATABASE_VARIABLE) or self.database_url
+        if given is None and is_url(self.data_dir):
+            raise ConfigError(
+                f"a database must be named where serve.data_dir is no folder; found {self.data_dir}; set "
+                f"serve.database_url or {DATABASE_VARIABLE}"
+            )
+        return given or f"sqlite+aiosqlite:///{Path(self.data_dir).absolute() / 'raydub.db'}"
 
     @property
     def requires_key(self) -> bool:

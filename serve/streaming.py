@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 
@@ -16,6 +16,7 @@ from serve.hls import MIME
 from serve.live import FILE_PATTERN, live_folder
 from serve.requests import SECURITY, TheCaller, TheDispatcher
 from serve.results import made_language
+from serve.sending import answer_with
 
 
 def live_routes() -> APIRouter:
@@ -31,14 +32,16 @@ def live_routes() -> APIRouter:
         name: Annotated[str, InPath(pattern=FILE_PATTERN, description="master.m3u8, or what it names.")],
         caller: TheCaller,
         dispatcher: TheDispatcher,
-    ) -> FileResponse:
+    ) -> Response:
         """HLS, from its first finished seconds on; the playlist grows until the dub is done."""
         view = await dispatcher.jobs.get(caller.owner, dub_id)
         language = made_language(view, language)
         output = await asyncio.to_thread(dispatcher.files.newest_output, dub_id, view.dub.output)
         path = None if output is None else live_folder(output, language) / name
-        if path is None or not await asyncio.to_thread(path.exists):
+        mime = MIME[Path(name).suffix]
+        found = None if path is None else await answer_with(dispatcher.files, path, media_type=mime)
+        if found is None:
             raise NotFoundError(f"{name} must have been made already; it was not yet, ask again in a second")
-        return FileResponse(path, media_type=MIME[Path(name).suffix])
+        return found
 
     return router

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from sqlalchemy import delete, or_, select
 
 from serve.database import Database
 from serve.jobs import DAY_S
 from serve.tables import ACTIVE, Delivery, Dub, Event
+
+
+async def long_deleted(database: Database) -> Sequence[str]:
+    """Jobs that ``tidy`` forgets next. What could not be removed of their media at the time can be now."""
+    async with database.transaction() as session:
+        return list(await session.scalars(select(Dub.id).where(Dub.deleted_s < time.time() - DAY_S)))
 
 
 async def tidy(database: Database, *, keep_events_s: float, webhook_attempts: int) -> int:

@@ -12,32 +12,34 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
 from actors.errors import MediaError
-from cluster import manifest as manifests
-from cluster import outputs
+from cluster.manifest import Manifest
 from cluster.media import MediaConfig, is_cover, open_media
 from serve.errors import NotFoundError
+from serve.files import JobFiles
 
 AUDIO_SUFFIX = {".mp4": ".m4a", ".mov": ".m4a", ".mkv": ".mka", ".mka": ".mka"}
 
 
-def track_file(folder: Path, language: str, kind: Literal["audio", "video"], config: MediaConfig) -> Path:
+def track_file(
+    files: JobFiles, folder: Path, made: Manifest, language: str, kind: Literal["audio", "video"], config: MediaConfig
+) -> Path:
     """The file, made when it is first asked for. Raises NotFoundError if there is no such track."""
-    made = manifests.read(folder / outputs.MANIFEST_NAME)
-    languages = [dub.language for dub in made.dubs]
+    number = [dub.language for dub in made.dubs].index(language)
     whole = folder / made.media_file
     suffix = AUDIO_SUFFIX.get(whole.suffix, ".mka") if kind == "audio" else whole.suffix
-    path = folder / f"{kind}-{languages.index(language)}{suffix}"
-    if path.exists():
+    path = folder / f"{kind}-{number}{suffix}"
+    if files.exists(path):
         return path
-    aside = folder / f".{uuid.uuid4().hex}{suffix}"
-    try:
-        with open_media(whole, config) as source, av.open(str(aside), "w") as target:
-            _copy(source, target, languages.index(language), with_video=kind == "video")
-        aside.replace(path)
-    except av.error.FFmpegError as error:
-        raise MediaError(f"the dub must be readable as a file of its own; {error}") from error
-    finally:
-        aside.unlink(missing_ok=True)
+    with files.borrowed(whole) as here:
+        aside = here.with_name(f".{uuid.uuid4().hex}{suffix}")
+        try:
+            with open_media(here, config) as source, av.open(str(aside), "w") as target:
+                _copy(source, target, number, with_video=kind == "video")
+            files.keep(aside, path)
+        except av.error.FFmpegError as error:
+            raise MediaError(f"the dub must be readable as a file of its own; {error}") from error
+        finally:
+            aside.unlink(missing_ok=True)
     return path
 
 

@@ -17,12 +17,14 @@ from cluster.mixdown import MixedBlock
 from cluster.pipeline import Happening, Job, dub
 from cluster.pools import Pools
 from cluster.progress import Progress
+from cluster.streams import in_own_thread
 from serve.database import until_it_answers
 from serve.events import Recorder
 from serve.files import JobFiles
 from serve.jobs import DubOptions, Jobs
 from serve.leases import Outcome
 from serve.live import LiveStreams
+from serve.mirror import mirrored
 from serve.tables import Dub, DubState, Edit
 
 
@@ -40,11 +42,20 @@ class Work:
         """
         options = DubOptions.model_validate(row.options)
         config = with_voices(config_for(self._configs, options.profile), options.voices)
-        given = await self._edited(row, languages)
-        if given is not None:
-            await asyncio.to_thread(given.check, config)
+        try:
+            given = await self._edited(row, languages)
+            if given is not None:
+                await asyncio.to_thread(given.check, config)
+            return await self._make(row, languages, recorder, config, given)
+        finally:
+            await asyncio.to_thread(self._files.put_away, row.id)
+
+    async def _make(
+        self, row: Dub, languages: tuple[str, ...], recorder: Recorder, config: Config, given: Given | None
+    ) -> Outcome:
+        options = DubOptions.model_validate(row.options)
         source = await self._source(row, config)
-        name, out = self._files.new_output(row.id)
+        name, out = await asyncio.to_thread(self._files.new_output, row.id)
         job = Job(
             source=source,
             targets=languages,
@@ -54,21 +65,23 @@ class Work:
             given=given,
         )
         progress = Progress(job=row.id, on_change=recorder.on_change)
-        with LiveStreams(source, out, config) as live:
+        async with mirrored(self._files) as on_written:
+            with LiveStreams(source, out, config, on_written) as live:
 
-            def observe(happening: Happening) -> None:
-                if isinstance(happening, MixedBlock):
-                    live.write(happening)
-                else:
-                    recorder.observe(happening)
+                def observe(happening: Happening) -> None:
+                    if isinstance(happening, MixedBlock):
+                        live.write(happening)
+                    else:
+                        recorder.observe(happening)
 
-            manifest = await dub(job, config, self._pools, progress, observe)
+                manifest = await dub(job, config, self._pools, progress, observe)
+        await in_own_thread(lambda: self._files.keep_results(out), "keep results")
         return _done(manifest, name)
 
     async def _source(self, row: Dub, config: Config) -> Path:
         """Uploaded, or fetched by an earlier attempt, or fetched now."""
         path = self._files.source(row.id)
-        if await asyncio.to_thread(path.exists):
+        if await in_own_thread(lambda: self._files.bring(path), "bring source"):
             return path
         if row.source_url is None:
             raise MediaError("the uploaded file must still be here; it is gone; create the dub again")
@@ -77,17 +90,18 @@ class Work:
         try:
             await fetch(row.source_url, aside, config.fetch)
             await asyncio.to_thread(inspect, aside, config.media)
-            await asyncio.to_thread(aside.replace, path)
-        except MediaError as error:
-            raise MediaError(error.message.replace(str(aside), "what the URL leads to")) from error
-        finally:
+            return await in_own_thread(lambda: self._files.keep(aside, path), "keep source")
+        except BaseException as error:
             await asyncio.to_thread(aside.unlink, missing_ok=True)
-        return path
+            if isinstance(error, MediaError):
+                raise MediaError(error.message.replace(str(aside), "what the URL leads to")) from error
+            raise
 
     async def _edited(self, row: Dub, languages: tuple[str, ...]) -> Given | None:
         if row.output is None:
             return None
         path = self._files.output(row.id, row.output) / outputs.MANIFEST_NAME
+        await asyncio.to_thread(self._files.bring, path)
         given = await asyncio.to_thread(read_given, path)
         if set(given.targets) != set(languages):
             return None  # a language was added: all are made anew, from the store what is in it

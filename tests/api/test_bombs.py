@@ -49,9 +49,9 @@ def test_a_bomb_is_refused(service: Running, client: httpx.Client, name: str) ->
     answer = client.post("/v1/dubs", data={"to": "pt", "source": "en"}, files={"file": ("talk.mp4", data)})
     assert answer.status_code == 422, answer.text
     assert limit in answer.json()["detail"]
-    assert str(service.dispatcher.settings.data_dir) not in answer.text
+    assert service.dispatcher.settings.data_dir not in answer.text
     assert peak_bytes() - before_bytes < OPEN_BYTES
-    assert not list((service.dispatcher.settings.data_dir / "dubs").iterdir())
+    assert not list((Path(service.dispatcher.settings.data_dir) / "dubs").iterdir())
 
 
 def test_no_other_door_opens_one(client: httpx.Client) -> None:

@@ -178,8 +178,8 @@ def test_what_cannot_be_done_is_refused_at_once(
 def test_what_is_no_media_is_refused_without_this_machines_paths(client: httpx.Client, service: Running) -> None:
     answer = client.post("/v1/dubs", data={"to": "pt"}, files={"file": ("x.mp4", b"no media at all")})
     assert answer.status_code == 422
-    assert str(service.dispatcher.settings.data_dir) not in answer.text
-    assert len(list((service.dispatcher.settings.data_dir / "dubs").glob("*/source"))) == len(
+    assert service.dispatcher.settings.data_dir not in answer.text
+    assert len(list((Path(service.dispatcher.settings.data_dir) / "dubs").glob("*/source"))) == len(
         client.get("/v1/dubs", params={"limit": 100}).json()["dubs"]
     )
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -89,7 +90,7 @@ def dub(service: Running, url: str) -> str:
 def noted(service: Running, dub_id: str, condition: str) -> tuple[float | None, str]:
     """When it was delivered and what went wrong last, once the database says so."""
     query = f"SELECT delivered_s, error FROM deliveries WHERE dub_id = ? AND {condition}"
-    with sqlite3.connect(service.dispatcher.settings.data_dir / "raydub.db") as database:
+    with sqlite3.connect(Path(service.dispatcher.settings.data_dir) / "raydub.db") as database:
         while (row := database.execute(query, (dub_id,)).fetchone()) is None:
             time.sleep(0.05)
     return row[0], row[1] or ""

@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from actors.errors import ConfigError, MediaError
-from cluster import cli, items, outputs, pipeline, pools
+from cluster import cli, items, outputs, pools
 from cluster.config import load_config
-from cluster.streams import in_own_thread
+from cluster.streams import in_own_thread, to_the_end
 
 
 def dub(*arguments: object) -> None:
@@ -96,7 +96,7 @@ async def test_writing_ends_before_its_cancellation_does() -> None:
         may_end.wait(30)
         ended.append(True)
 
-    task = asyncio.create_task(pipeline._to_the_end(in_own_thread(write, "write")))  # type: ignore[arg-type]
+    task = asyncio.create_task(to_the_end(in_own_thread(write, "write")))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.sleep(0)

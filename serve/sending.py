@@ -1,0 +1,83 @@
+"""Files as answers, wherever they lie; ranges are served."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from mimetypes import guess_type
+from pathlib import Path
+from urllib.parse import quote
+
+from fastapi import Response
+from fastapi.responses import FileResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from serve.bucket import Bucket, Found
+from serve.files import JobFiles
+
+PART_BYTES = 2 * 2**20
+"""Read at a time: what a slow reader keeps in memory."""
+
+
+async def answer_with(
+    files: JobFiles, path: Path, *, media_type: str | None = None, filename: str | None = None
+) -> Response | None:
+    """None if there is no such file. With ``filename``, to be saved under it and never shown as a page."""
+    if files.bucket is None:
+        if not await asyncio.to_thread(path.exists):
+            return None
+        return FileResponse(path, media_type=media_type, filename=filename)
+    name = files.name_of(path)
+    # Not asyncio's threads: a bucket that does not answer would hold up all else.
+    found = await run_in_threadpool(files.bucket.find, name)
+    return None if found is None else _FromBucket(files.bucket, name, found, media_type, filename)
+
+
+class _FromBucket(Response):
+    """As ``FileResponse``, but for lists of ranges, which are answered with the whole, as RFC 9110 allows."""
+
+    def __init__(self, bucket: Bucket, name: str, found: Found, media_type: str | None, filename: str | None) -> None:
+        super().__init__(media_type=media_type or guess_type(filename or name)[0] or "application/octet-stream")
+        self._bucket = bucket
+        self._name = name
+        self._num_bytes = found.num_bytes
+        del self.headers["content-length"]
+        self.headers["accept-ranges"] = "bytes"
+        self.headers["etag"] = f'"{hashlib.sha256(found.identity.encode()).hexdigest()[:32]}"'
+        if filename is not None:
+            self.headers["content-disposition"] = f"attachment; filename*=utf-8''{quote(filename)}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = Headers(scope=scope)
+        wanted = None
+        if given.get("if-range") in (None, self.headers["etag"]):
+            wanted = wanted_range(given.get("range"), self._num_bytes)
+        headers = dict(self.headers)
+        if wanted is not None and not wanted:
+            headers["content-range"] = f"bytes */{self._num_bytes}"
+            return await Response(status_code=416, headers=headers)(scope, receive, send)
+        part = wanted or range(self._num_bytes)
+        headers["content-length"] = str(len(part))
+        if wanted is not None:
+            headers["content-range"] = f"bytes {part[0]}-{part[-1]}/{self._num_bytes}"
+        sent = StreamingResponse(self._read(part), 200 if wanted is None else 206, headers)
+        return await sent(scope, receive, send)
+
+    async def _read(self, part: range) -> AsyncIterator[bytes]:
+        for start in part[::PART_BYTES]:
+            yield await run_in_threadpool(self._bucket.read_part, self._name, start, min(start + PART_BYTES, part.stop))
+
+
+def wanted_range(header: str | None, num_bytes: int) -> range | None:
+    """Of a ``Range`` header, cut to what there is: empty if there is nothing; None if it asks for the whole."""
+    match = re.fullmatch(r"\s*bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*", header or "", re.IGNORECASE)
+    if match is None or not (match[1] or match[2]):
+        return None
+    if not match[1]:
+        return range(max(0, num_bytes - int(match[2])), num_bytes)
+    start, end = int(match[1]), int(match[2]) + 1 if match[2] else num_bytes
+    return None if end <= start and match[2] else range(min(start, num_bytes), min(end, num_bytes))
