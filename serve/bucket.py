@@ -36,7 +36,9 @@ class Bucket:
         self.url = url.rstrip("/")
         self._patience_s = patience_s
         self._fs, self._root = places.file_system(url, **_options(url, timeout_s))
-        if hasattr(self._fs, "retries"):
+        # Or s3fs would first ask for the size.
+        self._whole = {"max_concurrency": 1} if _is_s3(url) else {}
+        if _is_s3(url):
             self._fs.retries = 1  # s3fs would try five times, and each of ours again
 
     def check(self) -> None:
@@ -53,7 +55,7 @@ class Bucket:
     def read(self, name: str) -> bytes | None:
         def read() -> bytes | None:
             try:
-                data: bytes = self._fs.cat_file(self._path(name))
+                data: bytes = self._fs.cat_file(self._path(name), **self._whole)
             except FileNotFoundError:
                 return None
             return data
@@ -133,8 +135,12 @@ class Bucket:
 
 
 def _options(url: str, timeout_s: float) -> dict[str, Any]:
-    if not url.startswith(("s3://", "s3a://")):
+    if not _is_s3(url):
         return {}
     limits = {"connect_timeout": timeout_s, "read_timeout": timeout_s, "retries": {"max_attempts": 0}}
     # Not shared with who else uses s3fs in this process: its retries are turned off, too.
     return {"config_kwargs": limits, "max_concurrency": 4, "skip_instance_cache": True}
+
+
+def _is_s3(url: str) -> bool:
+    return url.startswith(("s3://", "s3a://"))

@@ -11,6 +11,7 @@ import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO
 
 import filelock
@@ -232,9 +233,10 @@ def _turn(path: Path) -> tuple[int, str]:
 
 
 def _size(path: Path) -> int:
-    """Zero of what is gone meanwhile."""
+    """Of a file; zero of a folder, and of what is gone meanwhile."""
     with contextlib.suppress(OSError):
-        return path.stat().st_size
+        stat = path.stat()
+        return stat.st_size if S_ISREG(stat.st_mode) else 0
     return 0
 
 

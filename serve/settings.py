@@ -76,7 +76,7 @@ class StorageSettings(Section):
     scratch_dir: Path = Field(default_factory=lambda: platformdirs.user_cache_path("raydub") / "scratch")
     """On this machine: uploads that arrive, and the source and results of dubs under way."""
     scratch_max_bytes: int = Field(default=100 * 2**30, ge=1)
-    """While as much lies there, no dub is begun and no upload taken. Those under way go on."""
+    """Of each dispatcher: while as much lies there, it begins no dub and takes no upload. Those under way go on."""
     timeout_s: float = Field(default=10.0, gt=0, le=600)
     """Without an answer to one request, which is then tried again."""
     patience_s: float = Field(default=120.0, ge=0)

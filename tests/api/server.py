@@ -41,7 +41,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    data: Path, *settings: str, config: str = "offline", loop: Literal["auto", "asyncio"] = "auto"
+    data: Path | str, *settings: str, config: str = "offline", loop: Literal["auto", "asyncio"] = "auto"
 ) -> Iterator[Running]:
     """The service on real models, loaded when first needed. The loop of asyncio resolves names by ``socket``."""
     chosen = Choice(config=config, set=("ray.mode=inline", f"serve.data_dir={data}", "serve.drain_s=0", *settings))
