@@ -19,6 +19,7 @@ import ray.exceptions
 from actors.errors import MediaError
 from cluster import lease, logs, places
 from cluster.config import Config
+from cluster.fetch import describe
 from cluster.logs import log_context
 from cluster.media import probe
 from cluster.pipeline import Job
@@ -36,7 +37,7 @@ the outputs it worked on are its own."""
 MAX_PROBES = 8
 """Inputs whose lengths are read at a time."""
 GUESSED_BYTES_PER_S = 250_000
-"""Of an input in a bucket, whose length is not known before it is fetched: only the order depends on it."""
+"""Of an input behind a URL, whose length is not known before it is fetched: only the order depends on it."""
 
 
 def _ignore(job: Job) -> None:
@@ -72,14 +73,23 @@ async def _durations_s(jobs: Sequence[Job], config: Config) -> list[float]:
     async def duration_s(job: Job) -> float:
         async with room:
             if job.elsewhere is not None and job.elsewhere.source is not None:
-                num_bytes = await asyncio.to_thread(places.size_of, job.elsewhere.source)
-                return (num_bytes or 0) / GUESSED_BYTES_PER_S
+                return (await _size_of(job.elsewhere.source, config) or 0) / GUESSED_BYTES_PER_S
             try:
                 return (await asyncio.to_thread(probe, job.source, config.media)).duration_s
             except MediaError:  # its driver will say so
                 return 0.0
 
     return await asyncio.gather(*(duration_s(job) for job in jobs))
+
+
+async def _size_of(place: str, config: Config) -> int | None:
+    """In bytes; None if nobody says."""
+    if not places.is_http(place):
+        return await asyncio.to_thread(places.size_of, place)
+    try:
+        return (await describe(place, config.fetch)).num_bytes
+    except MediaError:  # its driver will say so
+        return None
 
 
 class DriverStartError(Exception):

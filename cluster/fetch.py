@@ -12,6 +12,7 @@ import ipaddress
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -74,6 +75,24 @@ async def fetch(url: str, to: Path, config: FetchConfig) -> None:
         ) from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """What a server says of a file."""
+
+    num_bytes: int | None
+    identity: str | None
+    """Changes when the file does: its strong ETag, or size and time of change. None if it tells neither."""
+
+
+async def describe(url: str, config: FetchConfig) -> Described:
+    """Asked like ``fetch``, for one byte: not every server that answers GET answers HEAD. Raises MediaError."""
+    try:
+        async with asyncio.timeout(config.silence_s):
+            return await _describe(url, config)
+    except (TimeoutError, _Transient) as error:
+        raise MediaError(f"{shown(url)} must be reachable; {_said(error)}; try again later") from error
+
+
 async def post(url: str, body: bytes, headers: Mapping[str, str], config: FetchConfig) -> int:
     """Send ``body`` to ``url`` and return the status it is answered with; redirects are not followed.
 
@@ -127,6 +146,32 @@ async def _fetch(url: str, to: Path, config: FetchConfig) -> None:
         f"{shown(url)} must lead to a file within {config.max_redirects} redirects (fetch.max_redirects); "
         f"it goes on to {shown(str(target))}"
     )
+
+
+async def _describe(url: str, config: FetchConfig) -> Described:
+    async with httpx.AsyncClient(timeout=config.silence_s, follow_redirects=False, trust_env=False) as client:
+        target = _parsed(url)
+        for _ in range(config.max_redirects + 1):
+            response = await _open(client, target, config, headers={"Range": "bytes=0-0"})
+            await response.aclose()
+            if not response.has_redirect_location:
+                if response.status_code not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
+                    raise MediaError(f"{shown(url)} must be there to read; it answers {response.status_code}")
+                return _described(response)
+            target = _redirected(target, response)
+    raise MediaError(f"{shown(url)} must lead to a file within {config.max_redirects} redirects (fetch.max_redirects)")
+
+
+def _described(response: httpx.Response) -> Described:
+    headers = response.headers
+    size = headers.get("content-length", "")
+    if response.status_code == httpx.codes.PARTIAL_CONTENT:
+        size = headers.get("content-range", "").rpartition("/")[2]
+    num_bytes = int(size) if size.isascii() and size.isdigit() else None
+    tag, changed = headers.get("etag", ""), headers.get("last-modified", "")
+    if tag.startswith('"'):
+        return Described(num_bytes=num_bytes, identity=f"{num_bytes}:{tag}")
+    return Described(num_bytes=num_bytes, identity=f"{num_bytes}:{changed}" if changed and num_bytes else None)
 
 
 def check_url(url: str, config: FetchConfig) -> None:

@@ -5,8 +5,11 @@ The files are the state: whoever runs the batch again reads them, and begins whe
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import logging
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +19,16 @@ from typing import Any
 import jinja2
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from actors.errors import MediaError
 from cluster import places
 from cluster.config import Config, StageConfig
+from cluster.fetch import describe, shown
 from cluster.manifest import Flag, Manifest
 from cluster.outputs import MANIFEST_NAME
 from cluster.pipeline import Job
 from cluster.runner import Outcome
+
+log = logging.getLogger(__name__)
 
 STATUS_NAME, SUMMARY_NAME, PAGE_NAME = "status.json", "summary.json", "summary.html"
 RUNNING = "running"
@@ -94,12 +101,28 @@ def fingerprint(job: Job, config: Config) -> str:
         inputs += [place for place in (there.subtitles, *there.target_subtitles.values()) if place is not None]
     tree = {
         "config": own,
-        "inputs": [(place, places.identity_of(place)) for place in inputs],
+        "inputs": [(place, _identity(place, config)) for place in inputs],
         "targets": job.targets,
         "language": job.source_language,
         "track": job.audio_track,
     }
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def _identity(place: str, config: Config) -> str:
+    """Where nothing tells whether it is another one, each time another: it is brought anew, and its content
+    decides, by which all results are stored.
+    """
+    if not places.is_http(place):
+        return places.identity_of(place) or ""
+    try:
+        found = asyncio.run(describe(place, config.fetch)).identity
+    except MediaError as error:  # who brings it says so
+        log.warning("input not described place=%s error=%s", shown(place), error.message)
+        found = None
+    if found is None:
+        log.warning("input has no strong ETag or size and time of change, brought anew place=%s", shown(place))
+    return found or uuid.uuid4().hex
 
 
 def read_status(out: str) -> ItemStatus | None:

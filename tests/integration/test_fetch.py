@@ -14,7 +14,11 @@ from typing import Any
 import pytest
 
 from actors.errors import MediaError
-from cluster.fetch import FetchConfig, fetch, is_public, shown
+from cluster.config import load_config
+from cluster.drivers import GUESSED_BYTES_PER_S, _durations_s
+from cluster.fetch import FetchConfig, describe, fetch, is_public, shown
+from cluster.items import Item, jobs_of
+from cluster.ledger import fingerprint
 
 BODY = bytes(range(256)) * 64
 OPEN: dict[str, Any] = {"schemes": ("http",), "allow_private": True, "silence_s": 2.0}
@@ -46,13 +50,23 @@ class Handler(BaseHTTPRequestHandler):
             self._redirect("file:///etc/passwd")
         elif path == "/to-private":
             self._redirect("http://169.254.169.254/latest/meta-data")
+        elif path.startswith("/tagged"):
+            self._answer(200, BODY, headers={"ETag": self.path.partition("?")[2] or '"a"'})
+        elif path == "/dated":
+            self._answer(200, BODY, headers={"Last-Modified": "Tue, 24 Nov 2026 21:07:06 GMT"})
+        elif path == "/part":
+            self._answer(206, BODY[:1], headers={"ETag": '"a"', "Content-Range": f"bytes 0-0/{len(BODY)}"})
         elif path == "/host":
             self._answer(200, self.headers["Host"].encode())
         else:
             self._answer(404, b"")
 
-    def _answer(self, status: int, body: bytes, length: int | None = None) -> None:
+    def _answer(
+        self, status: int, body: bytes, length: int | None = None, headers: dict[str, str] | None = None
+    ) -> None:
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         self.wfile.write(body)
@@ -209,3 +223,42 @@ async def test_what_is_no_url_to_fetch(tmp_path: Path, bad: str, says: str) -> N
 
 def test_secrets_are_not_shown() -> None:
     assert shown("https://me:secret@host/talk.mp4?signature=secret#x") == "https://host/talk.mp4"
+
+
+@pytest.mark.parametrize(
+    ("path", "identity"),
+    [
+        ("/tagged", f'{len(BODY)}:"a"'),
+        ("/part", f'{len(BODY)}:"a"'),
+        ("/dated", f"{len(BODY)}:Tue, 24 Nov 2026 21:07:06 GMT"),
+        ("/moved", None),
+        ('/tagged?W/"weak"', None),
+    ],
+)
+async def test_what_a_server_says_of_a_file(server: ThreadingHTTPServer, path: str, identity: str | None) -> None:
+    found = await describe(url(server, path), FetchConfig(**OPEN))
+    assert (found.num_bytes, found.identity) == (len(BODY), identity)
+
+
+@pytest.mark.parametrize("path", ["/none", "/to-private", "/loop"])
+async def test_what_may_not_be_fetched_is_not_asked_about(server: ThreadingHTTPServer, path: str) -> None:
+    with pytest.raises(MediaError):
+        await describe(url(server, path), FetchConfig(**{**OPEN, "allow_private": path != "/to-private"}))
+
+
+def test_the_results_of_a_url_stand_until_its_file_changes(server: ThreadingHTTPServer) -> None:
+    config = load_config("offline", ["fetch.schemes=[http]", "fetch.allow_private=true"])
+
+    def mark(path: str) -> str:
+        items = [Item.model_validate({"source": url(server, path), "from": "en", "to": ["pt"]})]
+        [job] = jobs_of(items, "out", config)
+        return fingerprint(job, config)
+
+    assert mark("/tagged.mp4") == mark("/tagged.mp4") != mark('/tagged.mp4?"b"')
+    assert mark("/talk.mp4") != mark("/talk.mp4"), "nothing tells whether it is another one"
+
+
+async def test_the_longest_url_comes_first(server: ThreadingHTTPServer) -> None:
+    config = load_config("offline", ["fetch.schemes=[http]", "fetch.allow_private=true"])
+    items = [Item.model_validate({"source": url(server, path), "to": ["pt"]}) for path in ("/talk.mp4", "/none.mp4")]
+    assert await _durations_s(jobs_of(items, "out", config), config) == [len(BODY) / GUESSED_BYTES_PER_S, 0.0]
