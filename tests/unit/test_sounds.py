@@ -14,10 +14,11 @@ import pytest
 from actors.errors import MediaError
 from actors.types import Span
 from cluster.config import load_config
+from cluster.limiter import RATE_HZ
 from cluster.media import AudioTrack
 from cluster.mixdown import made_of
-from cluster.mixing import PlacedClip, Placement
-from cluster.sounds import Sounds
+from cluster.mixing import Mixer, PlacedClip, Placement, mix_track
+from cluster.sounds import REVISION, Sounds
 from cluster.store import Store, StoreConfig, open_store
 
 CLIPS = tuple(
@@ -204,3 +205,43 @@ def test_the_track_its_channels_and_the_form_change_a_mix() -> None:
 )
 def test_other_settings_change_no_mix_of_the_same_clips(setting: str) -> None:
     assert made_of(TRACK, 2, load_config("base", [setting]), ".m4a") == made_of(TRACK, 2, load_config("base"), ".m4a")
+
+
+FIRST = (
+    "141.4 141.4 139.7 95.4 43.7 35.5 167.2 172.1 172.5 171.9 172.5 171.7 172.5 171.6 172.6 167 35.5 "
+    "35.5 35.5 35.5 35.5 35.5 35.5 35.4 598 618.7 616.4 618.4 617.5 616.9 481 17 27.2 47.6 78.4 104.8 "
+    "128.5 140.5 141.4 141.4"
+)
+LEVELS = {1: [float(level) for level in FIRST.split()]}
+"""Per revision: levels of a fixed mix's left, 50 ms each, in thousandths of full scale."""
+
+
+def levels_of_a_fixed_mix() -> list[float]:
+    """A tone, a clip that is resampled and replaces speech, one so loud that it is limited."""
+    at_s = np.arange(2 * RATE_HZ) / RATE_HZ
+    original = np.stack([0.2 * np.sin(2 * np.pi * hz * at_s) for hz in (220, 330)], axis=1).astype(np.float32)
+    tone = np.sin(np.arange(8_000) / 5).astype(np.float32)
+    clips = (
+        PlacedClip(
+            id="u0",
+            start_s=0.3,
+            samples=0.3 * tone,
+            sample_hz=16_000,
+            gain_db=-2.0,
+            replaces=Span(start_s=0.25, end_s=1.0),
+        ),
+        PlacedClip(id="u1", start_s=1.2, samples=0.9 * tone, sample_hz=24_000, gain_db=9.0),
+    )
+    mixer = Mixer(load_config("base").mixing, 2)
+    mix = np.concatenate(list(mix_track(mixer, [original], [Placement(clips=clips, horizon_s=math.inf)])))
+    windows = mix.reshape(-1, RATE_HZ // 20, 2)
+    return [round(1000 * float(level), 1) for level in np.sqrt((windows**2).mean(axis=1))[:, 0]]
+
+
+def test_a_mix_that_sounds_otherwise_has_another_revision() -> None:
+    heard = levels_of_a_fixed_mix()
+    assert REVISION in LEVELS, f"record what revision {REVISION} sounds like: LEVELS[{REVISION}] = {heard}"
+    assert heard == pytest.approx(LEVELS[REVISION], abs=0.5), (
+        f"the same clips sound otherwise, and mixes in stores would be taken for the same: raise REVISION in "
+        f"cluster/sounds.py to {REVISION + 1} and record LEVELS[{REVISION + 1}] = {heard}"
+    )
