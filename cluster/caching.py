@@ -62,7 +62,9 @@ class PoolLike(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def submit(self, request: Any, *, order: float = 0.0, job: str = "", priority: int = 0) -> Any: ...
+    async def submit(
+        self, request: Any, *, order: float = 0.0, job: str = "", priority: int = 0, weight: float = 1.0
+    ) -> Any: ...
 
     def stats(self) -> PoolStats: ...
 
@@ -190,7 +192,9 @@ class CachedPool:
                 await self._start()
                 self._has_started = True
 
-    async def submit(self, request: Any, *, order: float = 0.0, job: str = "", priority: int = 0) -> Any:
+    async def submit(
+        self, request: Any, *, order: float = 0.0, job: str = "", priority: int = 0, weight: float = 1.0
+    ) -> Any:
         """As the pool's. A request equal to one under way waits for that, whoever asked for it, and when."""
         try:
             key = await self._cache.key(self._keyring, request)
@@ -199,7 +203,9 @@ class CachedPool:
         where = key, _fresh.get()
         flight = self._flights.get(where)
         if flight is None:
-            submit = functools.partial(self._pool.submit, request, order=order, job=job, priority=priority)
+            submit = functools.partial(
+                self._pool.submit, request, order=order, job=job, priority=priority, weight=weight
+            )
             answer = asyncio.create_task(self._answer(key, submit))
             flight = self._flights[where] = _Flight(answer)
             answer.add_done_callback(lambda _: self._forget(where, flight))

@@ -2,8 +2,8 @@
 
 Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): each contender has a virtual time, which moves
 by what it is given over its weight, and the one furthest behind is next. It is used twice: between classes of
-priority, and within one between its jobs. One that comes (back) starts at the present, so it is served soon
-and cannot save up turns. No clock, no Ray; every step takes O(log n).
+priority, and within one between its jobs, of which a short one weighs more. One that comes (back) starts at
+the present, so it is served soon and cannot save up turns. No clock, no Ray; every step takes O(log n).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -20,6 +21,23 @@ T = TypeVar("T", bound="Ticket")
 
 PRIORITY_WEIGHT = 16.0
 """Work a class is given for each unit of the class below, while both wait: first served, and nobody starves."""
+
+USUAL_JOB_S = 600.0
+"""Of media: a job of this length weighs 1."""
+MAX_WEIGHT = 2.0
+"""And the least is the inverse of it: a long job keeps at least a quarter of what equal turns would give it."""
+
+
+def job_weight(media_s: float) -> float:
+    """What a job is given for each unit of a job of usual length, by its own length; 0 if that is not known.
+
+    With equal turns a short job beside a long one takes twice its time alone, and leaves the long one nothing
+    that it would not have had in the end. The root gives the short one most of the way, and jobs of similar length
+    about the same; the limits keep a long one moving, however many short ones come.
+    """
+    if media_s <= 0:
+        return 1.0
+    return min(MAX_WEIGHT, max(1 / MAX_WEIGHT, math.sqrt(USUAL_JOB_S / media_s)))
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -34,6 +52,8 @@ class Ticket:
     cost: float
     """Of the engine's work."""
     queued_s: float
+    weight: float = 1.0
+    """Of its job among those of its priority: what it is given while they wait too, in proportion."""
     paid: bool = False
     """Its job was charged for it: one that comes back, as its replica died, goes free."""
     sequence: int = -1
@@ -89,7 +109,7 @@ class _Class(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """Takes turns between priorities by weight, between the jobs of one by cost, within a job by order."""
+    """Takes turns between priorities and between the jobs of one, by cost over weight; within a job by order."""
 
     def __init__(self) -> None:
         self._turns: _Turns[int] = _Turns()
@@ -143,7 +163,7 @@ class FairQueue(Generic[T]):
         ticket = heapq.heappop(heap)[2]
         charge = 0.0 if ticket.paid else ticket.cost
         ticket.paid = True
-        group.turns.serve(charge, stays=bool(heap))
+        group.turns.serve(charge / ticket.weight, stays=bool(heap))
         if not heap:
             del group.jobs[job]
         self._turns.serve(charge / PRIORITY_WEIGHT**priority, stays=bool(group.jobs))

@@ -122,21 +122,24 @@ class Pool:
         """Want this many replicas from now on; those spared finish what they have."""
         self._fleet.resize(num_replicas)
 
-    async def submit(self, request: Any, *, order: float = 0.0, job: str = "", priority: int = 0) -> Any:
+    async def submit(
+        self, request: Any, *, order: float = 0.0, job: str = "", priority: int = 0, weight: float = 1.0
+    ) -> Any:
         """The engine's result for one request; waits while the queue is full.
 
-        Jobs take turns, by the work they ask for; of one job, the lowest ``order`` runs first: the time it is
-        needed. A class of higher ``priority`` goes before, and leaves the one below a sixteenth of the work.
+        Jobs take turns, by the work they ask for over their ``weight``; of one job, the lowest ``order`` runs
+        first: the time it is needed. A class of higher ``priority`` goes before, and leaves the one below a
+        sixteenth of the work.
         Raises ItemError if this request failed, ReplicaLostError if replicas kept dying with it,
         EngineLoadError if the engine cannot be made ready, EngineError if the pool is not open.
         """
         await self._door.enter(job)
         try:
-            return await self._submit(request, order, job, priority)
+            return await self._submit(request, order, job, priority, weight)
         finally:
             self._door.leave(job)
 
-    async def _submit(self, request: Any, order: float, job: str, priority: int) -> Any:
+    async def _submit(self, request: Any, order: float, job: str, priority: int, weight: float) -> Any:
         refusal = self._closed or self._fleet.unloadable
         if refusal is not None:
             raise _copy(refusal)
@@ -153,6 +156,7 @@ class Pool:
             order=order,
             cost=cost,
             queued_s=now_s,
+            weight=weight,
             request=request,
             outcome=loop.create_future(),
         )

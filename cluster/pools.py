@@ -21,6 +21,7 @@ from actors.types import Task
 from cluster.autoscaling import Autoscaler
 from cluster.caching import Cache, PoolLike
 from cluster.config import Config, RayConfig, StageConfig
+from cluster.fairness import job_weight
 from cluster.pool import Pool
 from cluster.pool_stats import PoolStats
 from cluster.progress import Asker
@@ -43,7 +44,10 @@ class JobPool:
 
     async def submit(self, request: Any, *, order: float = 0.0) -> Any:
         """Like ``Pool.submit``, for this job."""
-        return await self.behind.submit(request, order=order, job=self._asker.job, priority=self._asker.priority)
+        asker = self._asker
+        return await self.behind.submit(
+            request, order=order, job=asker.job, priority=asker.priority, weight=job_weight(asker.media_s)
+        )
 
 
 class Pools:

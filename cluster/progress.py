@@ -24,6 +24,8 @@ class Asker:
     """Jobs take turns."""
     priority: int = 0
     """The higher, the sooner."""
+    media_s: float = 0.0
+    """Its length; 0 if that is not known."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,7 +51,7 @@ class Progress:
     @property
     def asker(self) -> Asker:
         # Inputs of one name, from many folders, are many jobs.
-        return Asker(job=f"{self.job}#{self.number}", priority=self.priority)
+        return Asker(job=f"{self.job}#{self.number}", priority=self.priority, media_s=self.duration_s)
 
     def begin(self, duration_s: float) -> None:
         self.duration_s = duration_s

@@ -7,7 +7,9 @@ import functools
 import inspect
 import selectors
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class _VirtualClock(selectors.DefaultSelector):
@@ -32,13 +34,18 @@ class _VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._clock.now_s
 
 
+def run_in_virtual_time(work: Coroutine[Any, Any, T]) -> T:
+    """Like ``asyncio.run``, at once."""
+    with asyncio.Runner(loop_factory=_VirtualTimeLoop) as runner:
+        return runner.run(work)
+
+
 def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Run a test in which hours pass in no time."""
 
     @functools.wraps(test)
     def run(**arguments: Any) -> None:
-        with asyncio.Runner(loop_factory=_VirtualTimeLoop) as runner:
-            runner.run(test(**arguments))
+        run_in_virtual_time(test(**arguments))
 
     del run.__wrapped__  # type: ignore[attr-defined]  # a coroutine function in pytest-asyncio's eyes
     run.__signature__ = inspect.signature(test)  # type: ignore[attr-defined]

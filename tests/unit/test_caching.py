@@ -46,7 +46,9 @@ class FakePool:
     async def start(self) -> None:
         self.num_starts += 1
 
-    async def submit(self, request: Any, *, order: float = 0.0, job: str = "", priority: int = 0) -> Any:
+    async def submit(
+        self, request: Any, *, order: float = 0.0, job: str = "", priority: int = 0, weight: float = 1.0
+    ) -> Any:
         assert self.num_starts == 1
         self.requests.append(request)
         number = len(self.requests)

@@ -9,13 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.fairness import PRIORITY_WEIGHT, Door, FairQueue, Ticket
+from cluster.fairness import MAX_WEIGHT, PRIORITY_WEIGHT, USUAL_JOB_S, Door, FairQueue, Ticket, job_weight
 
 JOBS = ["a", "b", "c"]
 
 
-def ticket(job: str = "a", order: float = 0.0, cost: float = 1.0, priority: int = 0, queued_s: float = 0.0) -> Ticket:
-    return Ticket(job=job, priority=priority, order=order, cost=cost, queued_s=queued_s)
+def ticket(
+    job: str = "a",
+    order: float = 0.0,
+    cost: float = 1.0,
+    priority: int = 0,
+    queued_s: float = 0.0,
+    weight: float = 1.0,
+) -> Ticket:
+    return Ticket(job=job, priority=priority, order=order, cost=cost, queued_s=queued_s, weight=weight)
 
 
 tickets = st.builds(
@@ -87,6 +94,58 @@ def test_while_two_jobs_wait_neither_is_ahead_by_more_than_one_item(costs: list[
         out = queue.pop()
         given[int(out.job)] += out.cost
         left[int(out.job)] -= 1
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.5, 2.0), st.lists(st.integers(1, 8).map(float), min_size=1, max_size=30)),
+        min_size=2,
+        max_size=4,
+    )
+)
+def test_while_two_jobs_wait_they_are_given_work_in_proportion_to_their_weights(
+    jobs: list[tuple[float, list[float]]],
+) -> None:
+    queue = queue_of([ticket(job=str(job), cost=cost, weight=w) for job, (w, mine) in enumerate(jobs) for cost in mine])
+    given = [0.0] * len(jobs)
+    left = [len(mine) for _, mine in jobs]
+    while len(queue):
+        waiting = [job for job in range(len(jobs)) if left[job]]
+        for one in waiting:
+            for other in waiting:
+                ahead = given[one] / jobs[one][0] - given[other] / jobs[other][0]
+                assert ahead <= max(jobs[one][1]) / jobs[one][0] + max(jobs[other][1]) / jobs[other][0] + 1e-9
+        out = queue.pop()
+        given[int(out.job)] += out.cost
+        left[int(out.job)] -= 1
+
+
+@given(st.integers(1, 5), st.floats(1.0, 1e6))
+def test_a_long_job_beside_any_number_of_others_has_a_quarter_of_an_equal_share(
+    num_others: int, media_s: float
+) -> None:
+    waiting = [ticket("long", weight=job_weight(1e6), order=i) for i in range(400)]
+    waiting += [ticket(str(job), weight=job_weight(media_s), order=i) for job in range(num_others) for i in range(400)]
+    queue = queue_of(waiting)
+    share = [queue.pop().job for _ in range(400)].count("long") / 400
+    assert share >= 1 / (num_others + 1) / MAX_WEIGHT**2 - 0.01
+
+
+def test_a_higher_class_goes_before_whatever_the_weights_below() -> None:
+    waiting = [ticket("short", weight=MAX_WEIGHT, order=i) for i in range(100)]
+    waiting += [ticket("long", weight=1 / MAX_WEIGHT, priority=1, order=i) for i in range(100)]
+    queue = queue_of(waiting)
+    assert [queue.pop().job for _ in range(34)].count("long") >= 31
+
+
+@given(st.floats(0.1, 1e6), st.floats(0.1, 1e6))
+def test_a_shorter_job_weighs_no_less_and_at_most_four_times_as_much(one_s: float, other_s: float) -> None:
+    short, long = job_weight(min(one_s, other_s)), job_weight(max(one_s, other_s))
+    assert long <= short <= long * MAX_WEIGHT**2
+
+
+def test_a_job_of_usual_or_unknown_length_weighs_one() -> None:
+    assert job_weight(USUAL_JOB_S) == job_weight(0.0) == 1.0
 
 
 def test_one_that_comes_late_is_served_at_once_and_saves_up_nothing() -> None:

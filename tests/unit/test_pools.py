@@ -41,15 +41,16 @@ async def test_pools_that_no_budget_can_hold_are_refused() -> None:
 
 
 async def test_a_job_tells_the_pool_who_asks() -> None:
-    asked: list[tuple[str, int, float]] = []
+    asked: list[tuple[str, int, float, float]] = []
 
     class Asked:
         name = "fake/engine"
 
-        async def submit(self, request: object, *, order: float = 0.0, job: str = "", priority: int = 0) -> None:
-            asked.append((job, priority, order))
+        async def submit(self, request: object, *, order: float, job: str, priority: int, weight: float) -> None:
+            asked.append((job, priority, order, weight))
 
     one, other = (Progress(job="talk.mp4", priority=-1) for _ in range(2))
+    one.begin(2400.0)
     await JobPool(Asked(), one.asker).submit("request", order=3.0)  # type: ignore[arg-type]  # no stats
-    assert asked == [(f"talk.mp4#{one.number}", -1, 3.0)]
+    assert asked == [(f"talk.mp4#{one.number}", -1, 3.0, 0.5)]
     assert one.asker != other.asker
