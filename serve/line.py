@@ -40,13 +40,15 @@ class Line:
                 retry_after_s=wait_s - self._max_wait_s,
             )
 
-    async def submit(self, request: Any, *, order: float = 0.0, job: str = "", priority: int = 0) -> Any:
+    async def submit(
+        self, request: Any, *, order: float = 0.0, job: str = "", priority: int = 0, weight: float = 1.0
+    ) -> Any:
         """As the pool's."""
         cost = self._cost(request)
         self._num_inside += 1
         self._cost_inside += cost
         try:
-            return await self._pool.submit(request, order=order, job=job, priority=priority)
+            return await self._pool.submit(request, order=order, job=job, priority=priority, weight=weight)
         finally:
             self._num_inside -= 1
             # Sums of floats drift; an empty line is where they can be set right.

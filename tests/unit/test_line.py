@@ -22,7 +22,9 @@ class Slow:
         self._s_per_cost = s_per_cost
         self._num_serving = num_serving
 
-    async def submit(self, request: Any, *, order: float = 0.0, job: str = "", priority: int = 0) -> Any:
+    async def submit(
+        self, request: Any, *, order: float = 0.0, job: str = "", priority: int = 0, weight: float = 1.0
+    ) -> Any:
         await self.done.wait()
         if request == "bad":
             raise ValueError(request)
