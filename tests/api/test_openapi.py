@@ -19,7 +19,7 @@ from tests.api.server import NO_MODELS, Running, running
 
 KEY = "a key for tests"
 HEADERS = {"authorization": f"Bearer {KEY}", "xi-api-key": KEY}
-EXAMPLES = 8
+EXAMPLES = 5
 """Of each operation, to stay well under a minute in all."""
 
 

@@ -27,7 +27,7 @@ from cluster.scheduling import BatchLimits
 from tests.standins import chaos, nodes
 from tests.standins.echo import Echo, Item
 
-POISON = frozenset({123, 456, 789})
+POISON = frozenset({123, 256, 389})
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +105,18 @@ async def test_prometheus_is_told(workers: list[nodes.Node]) -> None:
 
 
 async def test_chaos_loses_nothing_but_poison(workers: list[nodes.Node], tmp_path: Path) -> None:
+    """As the bench does with 1,000: on a busy machine most of the time here goes into starting replicas."""
     plan = chaos.Plan(
-        kill_every_s=1.0, poison=POISON, hang=tmp_path / "hung", exhaust_above=2, after={0.3: workers[0].drop}
+        num_videos=4,
+        kill_every_s=1.0,
+        poison=POISON,
+        hang=tmp_path / "hung",
+        exhaust_above=2,
+        after={0.3: workers[0].drop},
     )
     outcome = await chaos.run(plan)
     segments = [segment for video in outcome.videos for segment, _ in video]
-    assert segments == list(range(1000))
+    assert segments == list(range(400))
     assert outcome.failed == POISON
     assert outcome.num_kills > 0
     assert (tmp_path / "hung").exists()
@@ -119,5 +125,5 @@ async def test_chaos_loses_nothing_but_poison(workers: list[nodes.Node], tmp_pat
     assert speaking.memory_cost_limit <= 2.0
     assert speaking.num_quarantined == len(POISON)
     left = [psutil.Process(pid) for pid in outcome.pids if psutil.pid_exists(pid)]
-    _, alive = await asyncio.to_thread(psutil.wait_procs, left, 20)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, left, 60)
     assert alive == []
