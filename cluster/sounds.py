@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 
 REVISION = 1
 """To be raised when the same clips come to sound otherwise."""
-MAX_BYTES = 64_000_000
-"""A longer track is made anew each time: a value of the store is read as a whole. 53 minutes at 160 kbit/s."""
 KEPT = b"kept"
 
 
@@ -106,12 +104,14 @@ class Sounds:
             return self._digests[path]
 
     def _fetch(self, key: Key, path: Path) -> bool:
-        value = self._find(key)
-        if value is None:
-            return False
-        path.write_bytes(value)
-        log.info("sound found path=%s bytes=%d", path.name, len(value))
-        return True
+        assert self._store is not None
+        if self._store.is_readable:
+            # Which the store has told; or no room for the copy, which what is made then will tell.
+            with contextlib.suppress(StoreError, CorruptValueError, OSError):
+                if self._store.get_file(key, path):
+                    log.info("sound found path=%s bytes=%d", path.name, path.stat().st_size)
+                    return True
+        return False
 
     def _find(self, key: Key) -> bytes | None:
         assert self._store is not None
@@ -121,8 +121,10 @@ class Sounds:
         return None
 
     def _keep(self, key: Key, path: Path) -> None:
-        if path.stat().st_size <= MAX_BYTES:
-            self._put(key, path.read_bytes())
+        assert self._store is not None
+        if self._store.is_writable:
+            with contextlib.suppress(StoreError, OSError):
+                self._store.put_file(key, path)
 
     def _put(self, key: Key, value: bytes) -> None:
         assert self._store is not None

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import logging
 import os
+import shutil
 import threading
 import time
 import uuid
@@ -39,6 +40,7 @@ NONE = "none"
 MAGIC = b"raydub1\n"
 CHECKSUM_BYTES = hashlib.sha256().digest_size
 HEADER_BYTES = len(MAGIC) + CHECKSUM_BYTES
+PART_BYTES = 2**20
 
 TOUCH_AFTER_S = 3600.0
 """A value's time of last use is this exact: to write it at every use would cost more than reading some values."""
@@ -170,6 +172,36 @@ class Store:
             self._writes.note_failure(error)
             raise StoreError(f"{self.url} must exist: {error}") from error
 
+    def get_file(self, key: Key, path: Path) -> bool:
+        """As ``get``, into a file, and never whole in memory. False if nothing was put."""
+        with _aside(path) as framed, _aside(path) as value:
+            try:
+                self._attempt(lambda: self._read_file(self._path(key), framed), self._reads)
+            except FileNotFoundError:
+                return False
+            try:
+                _unframe_file(key, framed, value)
+            except CorruptValueError:
+                log.warning("stored value is corrupt, removed key=%s", key)
+                self.discard(key)
+                raise
+            value.replace(path)
+        return True
+
+    def put_file(self, key: Key, path: Path) -> None:
+        """As ``put``, of a file that is never whole in memory. One larger than the store is not kept."""
+        num_bytes = HEADER_BYTES + path.stat().st_size
+        if num_bytes > self._config.max_bytes:
+            return
+        with _aside(path) as framed:
+            _frame_file(key, path, framed)
+            try:
+                self._attempt(lambda: self._write_file(self._path(key), framed), self._writes)
+            except FileNotFoundError as error:
+                self._writes.note_failure(error)
+                raise StoreError(f"{self.url} must exist: {error}") from error
+        self._note_put(num_bytes)
+
     def list(self) -> Iterator[Listed]:
         """Every value. Raises StoreError."""
         self._fs.invalidate_cache()
@@ -221,6 +253,18 @@ class Store:
     def _write(self, path: str, data: bytes) -> None:
         self._fs.pipe_file(path, data)
 
+    def _read_file(self, path: str, to: Path) -> None:
+        num_bytes = self._fs.info(path)["size"]
+        self._fs.get_file(path, str(to))
+        if to.stat().st_size != num_bytes:
+            raise OSError(f"{to.stat().st_size} of {num_bytes} bytes came")
+
+    def _write_file(self, path: str, file: Path) -> None:
+        self._fs.put_file(str(file), path)
+
+    def _note_put(self, num_bytes: int) -> None:
+        """What lies here has grown."""
+
     def _attempt(self, call: Callable[[], T], health: _Health) -> T:
         """Tried again where that may help. Raises StoreError; FileNotFoundError as it comes."""
         retrying = tenacity.Retrying(
@@ -256,11 +300,12 @@ class LocalStore(Store):
 
     def _read(self, path: str) -> bytes:
         with open(path, "rb") as file:
-            stat = os.fstat(file.fileno())
-            if time.time() - stat.st_mtime > TOUCH_AFTER_S:
-                with contextlib.suppress(OSError):  # a store that may only be read
-                    os.utime(path)
+            _touch(path)
             return file.read()
+
+    def _read_file(self, path: str, to: Path) -> None:
+        _touch(path)
+        shutil.copyfile(path, to)
 
     def _write(self, path: str, data: bytes) -> None:
         target = Path(path)
@@ -273,6 +318,13 @@ class LocalStore(Store):
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
             raise
+
+    def _write_file(self, path: str, file: Path) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _aside(target) as aside:
+            shutil.copyfile(file, aside)
+            aside.replace(target)
 
     def gc(self, max_bytes: int | None = None) -> tuple[int, int]:
         for aside in Path(self._root).glob(f"*/*/{ASIDE_PREFIX}*"):
@@ -334,6 +386,47 @@ def unframed(key: Key, data: bytes) -> bytes:
     if data[: len(MAGIC)] != MAGIC or data[len(MAGIC) : HEADER_BYTES] != _checksum(key, value):
         raise CorruptValueError(f"{key} must be what was put; its checksum differs")
     return value
+
+
+def _touch(path: str) -> None:
+    """Note that it was used."""
+    if time.time() - os.stat(path).st_mtime > TOUCH_AFTER_S:
+        with contextlib.suppress(OSError):  # a store that may only be read
+            os.utime(path)
+
+
+def _frame_file(key: Key, value: Path, framed: Path) -> None:
+    digest = hashlib.sha256(str(key).encode())
+    with value.open("rb") as source, framed.open("wb") as target:
+        target.write(bytes(HEADER_BYTES))
+        while part := source.read(PART_BYTES):
+            digest.update(part)
+            target.write(part)
+        target.seek(0)
+        target.write(MAGIC + digest.digest())
+
+
+def _unframe_file(key: Key, framed: Path, value: Path) -> None:
+    """Raises CorruptValueError."""
+    digest = hashlib.sha256(str(key).encode())
+    with framed.open("rb") as source, value.open("wb") as target:
+        header = source.read(HEADER_BYTES)
+        while part := source.read(PART_BYTES):
+            digest.update(part)
+            target.write(part)
+    if header != MAGIC + digest.digest():
+        raise CorruptValueError(f"{key} must be what was put; its checksum differs")
+
+
+@contextlib.contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A file's path beside ``path``; nothing is left there."""
+    aside = path.with_name(f"{ASIDE_PREFIX}{uuid.uuid4().hex}")
+    try:
+        yield aside
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
 
 
 def _checksum(key: Key, value: bytes) -> bytes:

@@ -262,3 +262,30 @@ def test_a_url_that_leads_nowhere_is_refused() -> None:
 
 def test_fsspec_is_what_it_runs_on() -> None:
     assert isinstance(remote()._fs, fsspec.AbstractFileSystem)
+
+
+def test_a_file_is_put_and_got_as_a_value_is(store: Store, tmp_path: Path) -> None:
+    value, here, there = os.urandom(3 * 2**20 + 1), tmp_path / "here", tmp_path / "there"
+    here.write_bytes(value)
+    assert not store.get_file(KEY, there)
+    store.put_file(KEY, here)
+    assert store.get_file(KEY, there)
+    assert (there.read_bytes(), store.get(KEY)) == (value, value)
+    store.put(KEY, b"value")
+    assert store.get_file(KEY, there)
+    assert there.read_bytes() == b"value"
+
+    fs, path = store._fs, path_of(store)
+    fs.pipe_file(path, fs.cat_file(path)[:-1])
+    with pytest.raises(CorruptValueError):
+        store.get_file(KEY, there)
+    assert there.read_bytes() == b"value"
+    assert store.get(KEY) is None
+    assert {file.name for file in tmp_path.iterdir()} <= {"here", "there", "store"}
+
+
+def test_a_file_larger_than_the_store_is_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(1_000_001))
+    store = local(tmp_path / "store", max_bytes=1_000_000)
+    store.put_file(KEY, tmp_path / "a")
+    assert not store.get_file(KEY, tmp_path / "b")
