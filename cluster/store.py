@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 import tenacity
@@ -98,7 +98,8 @@ def open_store(config: StoreConfig) -> Store | None:
     if url == NONE:
         return None
     try:
-        fs, root = fsspec.url_to_fs(url, **_options(url, config))
+        # One connection a value, or s3fs would first ask for the size of each.
+        fs, root = fsspec.url_to_fs(url, **options_of(url, config.timeout_s, max_concurrency=1))
     except (ImportError, ValueError, OSError) as error:
         raise ConfigError(
             f"store.url must be a folder, s3://…, gs://…, memory://… or none; found {url!r}: {error}; "
@@ -107,15 +108,17 @@ def open_store(config: StoreConfig) -> Store | None:
     return LocalStore(fs, root, config) if isinstance(fs, LocalFileSystem) else Store(fs, root, config)
 
 
-def _options(url: str, config: StoreConfig) -> dict[str, Any]:
-    if not url.startswith(("s3://", "s3a://")):
+def options_of(url: str, timeout_s: float, *, max_concurrency: int) -> dict[str, Any]:
+    """fsspec's, for a caller that tries again by itself: one attempt, which ends after this time."""
+    if not is_s3(url):
         return {}
-    # Tried again here, and only as often as ``max_attempts`` says.
-    retries = {"max_attempts": 0}
-    limits = {"connect_timeout": config.timeout_s, "read_timeout": config.timeout_s, "retries": retries}
+    limits = {"connect_timeout": timeout_s, "read_timeout": timeout_s, "retries": {"max_attempts": 0}}
     # Not shared with who else uses s3fs in this process: its own retries are turned off, too.
-    # One connection a value, or it would first ask for the size of each.
-    return {"config_kwargs": limits, "max_concurrency": 1, "skip_instance_cache": True}
+    return {"config_kwargs": limits, "max_concurrency": max_concurrency, "skip_instance_cache": True}
+
+
+def is_s3(url: str) -> bool:
+    return url.startswith(("s3://", "s3a://"))
 
 
 class Store:
@@ -166,11 +169,7 @@ class Store:
     def put(self, key: Key, value: bytes) -> None:
         """Whole or not at all; again what is there already does no harm. Raises StoreError."""
         data = framed(key, value)
-        try:
-            self._attempt(lambda: self._write(self._path(key), data), self._writes)
-        except FileNotFoundError as error:
-            self._writes.note_failure(error)
-            raise StoreError(f"{self.url} must exist: {error}") from error
+        self._put(lambda: self._write(self._path(key), data), len(data))
 
     def get_file(self, key: Key, path: Path) -> bool:
         """As ``get``, into a file, and never whole in memory. False if nothing was put."""
@@ -195,11 +194,14 @@ class Store:
             return
         with _aside(path) as framed:
             _frame_file(key, path, framed)
-            try:
-                self._attempt(lambda: self._write_file(self._path(key), framed), self._writes)
-            except FileNotFoundError as error:
-                self._writes.note_failure(error)
-                raise StoreError(f"{self.url} must exist: {error}") from error
+            self._put(lambda: self._write_file(self._path(key), framed), num_bytes)
+
+    def _put(self, write: Callable[[], None], num_bytes: int) -> None:
+        try:
+            self._attempt(write, self._writes)
+        except FileNotFoundError as error:
+            self._writes.note_failure(error)
+            raise StoreError(f"{self.url} must exist: {error}") from error
         self._note_put(num_bytes)
 
     def list(self) -> Iterator[Listed]:
@@ -294,10 +296,6 @@ class LocalStore(Store):
         self._num_bytes: int | None = None
         """What lies here, as far as this process knows; None before it has looked."""
 
-    def put(self, key: Key, value: bytes) -> None:
-        super().put(key, value)
-        self._note_put(HEADER_BYTES + len(value))
-
     def _read(self, path: str) -> bytes:
         with open(path, "rb") as file:
             _touch(path)
@@ -308,23 +306,12 @@ class LocalStore(Store):
         shutil.copyfile(path, to)
 
     def _write(self, path: str, data: bytes) -> None:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f"{ASIDE_PREFIX}{uuid.uuid4().hex}")
-        try:
+        with _replaced(Path(path)) as aside:
             aside.write_bytes(data)
-            aside.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
-            raise
 
     def _write_file(self, path: str, file: Path) -> None:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _aside(target) as aside:
+        with _replaced(Path(path)) as aside:
             shutil.copyfile(file, aside)
-            aside.replace(target)
 
     def gc(self, max_bytes: int | None = None) -> tuple[int, int]:
         for aside in Path(self._root).glob(f"*/*/{ASIDE_PREFIX}*"):
@@ -396,26 +383,38 @@ def _touch(path: str) -> None:
 
 
 def _frame_file(key: Key, value: Path, framed: Path) -> None:
-    digest = hashlib.sha256(str(key).encode())
     with value.open("rb") as source, framed.open("wb") as target:
         target.write(bytes(HEADER_BYTES))
-        while part := source.read(PART_BYTES):
-            digest.update(part)
-            target.write(part)
+        checksum = _copy(key, source, target)
         target.seek(0)
-        target.write(MAGIC + digest.digest())
+        target.write(MAGIC + checksum)
 
 
 def _unframe_file(key: Key, framed: Path, value: Path) -> None:
     """Raises CorruptValueError."""
-    digest = hashlib.sha256(str(key).encode())
     with framed.open("rb") as source, value.open("wb") as target:
         header = source.read(HEADER_BYTES)
-        while part := source.read(PART_BYTES):
-            digest.update(part)
-            target.write(part)
-    if header != MAGIC + digest.digest():
+        checksum = _copy(key, source, target)
+    if header != MAGIC + checksum:
         raise CorruptValueError(f"{key} must be what was put; its checksum differs")
+
+
+def _copy(key: Key, source: BinaryIO, target: BinaryIO) -> bytes:
+    """The checksum of what was copied."""
+    digest = hashlib.sha256(str(key).encode())
+    while part := source.read(PART_BYTES):
+        digest.update(part)
+        target.write(part)
+    return digest.digest()
+
+
+@contextlib.contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """Where to write what then stands at ``path``, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _aside(path) as aside:
+        yield aside
+        aside.replace(path)
 
 
 @contextlib.contextmanager

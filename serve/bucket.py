@@ -7,10 +7,11 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from actors.errors import DubbingError, MediaError
 from cluster import places
+from cluster.store import is_s3, options_of
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +36,10 @@ class Bucket:
         """Raises ConfigError for a URL that leads nowhere."""
         self.url = url.rstrip("/")
         self._patience_s = patience_s
-        self._fs, self._root = places.file_system(url, **_options(url, timeout_s))
+        self._fs, self._root = places.file_system(url, **options_of(url, timeout_s, max_concurrency=4))
         # Or s3fs would first ask for the size.
-        self._whole = {"max_concurrency": 1} if _is_s3(url) else {}
-        if _is_s3(url):
+        self._whole = {"max_concurrency": 1} if is_s3(url) else {}
+        if is_s3(url):
             self._fs.retries = 1  # s3fs would try five times, and each of ours again
 
     def check(self) -> None:
@@ -132,15 +133,3 @@ class Bucket:
             # Where it lies is for the log: the message is shown to whoever asked.
             log.warning("the bucket must answer; %s", error.message)
             raise BucketError("what the service keeps must be within reach; it is not now; try again later") from error
-
-
-def _options(url: str, timeout_s: float) -> dict[str, Any]:
-    if not _is_s3(url):
-        return {}
-    limits = {"connect_timeout": timeout_s, "read_timeout": timeout_s, "retries": {"max_attempts": 0}}
-    # Not shared with who else uses s3fs in this process: its retries are turned off, too.
-    return {"config_kwargs": limits, "max_concurrency": 4, "skip_instance_cache": True}
-
-
-def _is_s3(url: str) -> bool:
-    return url.startswith(("s3://", "s3a://"))

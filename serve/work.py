@@ -46,14 +46,19 @@ class Work:
             given = await self._edited(row, languages)
             if given is not None:
                 await asyncio.to_thread(given.check, config)
-            return await self._make(row, languages, recorder, config, given)
+            return await self._make(row, options, languages, recorder, config, given)
         finally:
             await asyncio.to_thread(self._files.put_away, row.id)
 
     async def _make(
-        self, row: Dub, languages: tuple[str, ...], recorder: Recorder, config: Config, given: Given | None
+        self,
+        row: Dub,
+        options: DubOptions,
+        languages: tuple[str, ...],
+        recorder: Recorder,
+        config: Config,
+        given: Given | None,
     ) -> Outcome:
-        options = DubOptions.model_validate(row.options)
         source = await self._source(row, config)
         name, out = await asyncio.to_thread(self._files.new_output, row.id)
         job = Job(

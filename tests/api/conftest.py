@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.demo import make_talk
-from tests.api.server import Running, running
+from tests.api.server import Running, running, talk_of
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
@@ -21,6 +20,4 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some seconds of English, with a picture."""
-    path = tmp_path_factory.mktemp("talk") / "talk.mp4"
-    make_talk(path, 12.0)
-    return path
+    return talk_of(12.0, tmp_path_factory)

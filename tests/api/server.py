@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 import httpx
+import pytest
 import uvicorn
 
+from cluster.demo import make_talk
 from serve.api import make_api
 from serve.app import Choice, make_dispatcher
 from serve.dispatcher import Dispatcher
@@ -76,3 +79,15 @@ def finished(client: httpx.Client, dub_id: str) -> dict[str, object]:
         if answer.json()["state"] not in ("queued", "running"):
             return dict(answer.json())
         time.sleep(0.1)
+
+
+def talk_of(duration_s: float, factory: pytest.TempPathFactory) -> Path:
+    path = factory.mktemp("talk") / "talk.mp4"
+    make_talk(path, duration_s)
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -20,9 +19,8 @@ import httpx
 import numpy as np
 import pytest
 
-from cluster.demo import make_talk
 from serve.files import own_folder
-from tests.api.server import STANDINS, Running, finished, running
+from tests.api.server import STANDINS, Running, finished, free_port, running, talk_of
 from tests.api.test_dubs import create, events_of
 from tests.s3 import S3, Fault, s3_server
 
@@ -45,9 +43,7 @@ def s3() -> Iterator[S3]:
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of four lines."""
-    path = tmp_path_factory.mktemp("talk") / "talk.mp4"
-    make_talk(path, 17.0)
-    return path
+    return talk_of(17.0, tmp_path_factory)
 
 
 def settings(folder: Path, scratch: str) -> tuple[str, ...]:
@@ -64,9 +60,7 @@ def settings(folder: Path, scratch: str) -> tuple[str, ...]:
 @contextmanager
 def killed_at_the_end(url: str, given: tuple[str, ...], log: Path) -> Iterator[httpx.Client]:
     """A dispatcher that is a process of its own, in the middle of all it does."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     chosen = ("ray.mode=inline", f"serve.data_dir={url}", *given)
     arguments = [argument for setting in chosen for argument in ("--set", setting)]
     command = [sys.executable, "-m", "serve.cli", "serve", "--config", "base", "--port", str(port), *arguments]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ import httpx_sse
 import psutil
 import pytest
 
-from tests.api.server import finished
+from tests.api.server import finished, free_port
 
 DEPLOY = """
 import sys
@@ -66,9 +65,7 @@ class Service:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("served")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = (f"serve.data_dir={folder}", "serve.lease_s=5", "serve.poll_s=0.3", "store.url=none", "serve.drain_s=1")
     arguments = [argument for setting in settings for argument in ("--set", setting)]
     with (folder / "log").open("wb") as log:
