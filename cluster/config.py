@@ -50,6 +50,9 @@ class RayConfig(Section):
     address: str | None = None
     object_store_bytes: int = Field(default=200_000_000, ge=80_000_000)
     """Shared memory of a local Ray; a cluster has its own setting."""
+    max_starting: int | None = Field(default=None, ge=1)
+    """Lost replicas of one driver that are replaced at a time, those first whose pool has the smallest share left.
+    None for as many as this machine has processors where Ray runs on it alone, and any number in a cluster."""
 
 
 class AutoscalingConfig(Section):

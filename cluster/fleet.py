@@ -9,6 +9,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
@@ -19,6 +20,7 @@ from cluster.deadline import within
 from cluster.logs import new_context
 from cluster.replicas import Replica, ReplicaDiedError
 from cluster.scheduling import ReplicaLoad, restart_delay_s
+from cluster.starting import Starts
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ class Fleet(Generic[T]):
         on_change: Callable[[], None],
         on_unloadable: Callable[[EngineLoadError], None],
         on_defect: Callable[[asyncio.Task[None]], None],
+        starts: Starts,
     ) -> None:
         self.serving: dict[int, Serving[T]] = {}
         self.target = 0
@@ -102,6 +105,7 @@ class Fleet(Generic[T]):
         self._on_change = on_change
         self._on_unloadable = on_unloadable
         self._on_defect = on_defect
+        self._starts = starts
         self._slots: dict[int, _Slot[T]] = {}
         self._ids = itertools.count()
         self._has_loaded = False
@@ -167,26 +171,39 @@ class Fleet(Generic[T]):
     async def _supervise(self, slot: _Slot[T]) -> None:
         """Keep one replica up: load it, let it serve, replace it when it is lost."""
         num_failures = 0
+        turn: AbstractAsyncContextManager[None] = nullcontext()  # the first is not made to wait for its turn
         while slot.state is not ReplicaState.DRAINING:
             slot.state = ReplicaState.PENDING
-            replica = self._start_replica()
             try:
-                await self._load(slot, replica)
+                async with turn:
+                    replica = await self._bring_up(slot)
             except (EngineLoadError, ReplicaDiedError, TimeoutError) as error:
-                replica.kill()
                 num_failures += 1
                 slot.state = ReplicaState.RESTING
                 self._after_load_failure(slot, num_failures, error)
                 jitter = random.random()  # noqa: S311  # no secret
                 await asyncio.sleep(restart_delay_s(self._config.restart_delay_s, num_failures, jitter))
-            except BaseException:
-                replica.kill()
-                raise
             else:
                 num_failures = 0
                 await self._serve(slot, replica)
+            turn = self._starts.turn(self._share_serving)
 
-    async def _load(self, slot: _Slot[T], replica: Replica) -> None:
+    def _share_serving(self) -> float:
+        return len(self.serving) / max(1, self.target)
+
+    async def _bring_up(self, slot: _Slot[T]) -> Replica:
+        """A replica that has loaded. Raises EngineLoadError, ReplicaDiedError, TimeoutError."""
+        replica = self._start_replica()
+        try:
+            await self._place(replica)
+            slot.state = ReplicaState.LOADING
+            await within(self._config.load_timeout_s, replica.load())
+        except BaseException:
+            replica.kill()
+            raise
+        return replica
+
+    async def _place(self, replica: Replica) -> None:
         try:
             await within(self._config.place_timeout_s, replica.place())
         except TimeoutError as error:
@@ -194,8 +211,6 @@ class Fleet(Generic[T]):
                 f"a replica of {self._name} must be placed within {self._config.place_timeout_s:g} s; no node had "
                 f"{self._config.describe_needs()} free; add such a node, or ask for less in its pool's settings"
             ) from error
-        slot.state = ReplicaState.LOADING
-        await within(self._config.load_timeout_s, replica.load())
 
     async def _serve(self, slot: _Slot[T], replica: Replica) -> None:
         """Let the replica take batches until it is lost or spared, or the pool is closed."""

@@ -30,8 +30,15 @@ from cluster.logs import log_context, new_context
 from cluster.pool_metrics import metrics_of
 from cluster.pool_stats import PoolStats, Stopwatch
 from cluster.quarantine import Quarantine
-from cluster.replicas import Replica, ReplicaDiedError, ReplicaOutOfMemoryError, ResultLostError
+from cluster.replicas import (
+    Replica,
+    ReplicaDiedError,
+    ReplicaHungError,
+    ReplicaOutOfMemoryError,
+    ResultLostError,
+)
 from cluster.scheduling import AfterLoss, Backlog, ReplicaLoad, Send, after_exhaustion, after_loss, next_batch
+from cluster.starting import Starts
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +71,7 @@ class Pool:
         stage: StageConfig,
         start_replica: Callable[[Task, StageConfig], Replica],
         num_replicas: int | None = None,
+        starts: Starts | None = None,
     ) -> None:
         self.name = f"{task}/{stage.engine}"
         self.config: PoolConfig = stage.pool
@@ -83,6 +91,7 @@ class Pool:
             on_change=self._wake.set,
             on_unloadable=self._fail_waiting,
             on_defect=self._check,
+            starts=starts or Starts(),
         )
         self._quarantine = Quarantine(self.config.quarantine_s)
         self._dispatching: asyncio.Task[None] | None = None
@@ -262,7 +271,7 @@ class Pool:
         except ReplicaDiedError as error:
             return self._lose(serving, error)
         except TimeoutError as error:
-            return self._lose(serving, ReplicaDiedError(str(error)))
+            return self._lose(serving, ReplicaHungError(str(error)))
         except ResultLostError as error:
             return self._after_loss(entries, error)
         except Exception as error:
@@ -317,18 +326,20 @@ class Pool:
             return
         self._num_lost += 1
         self._metrics.replica_lost()
-        running, *waiting = serving.batches.values()
+        batches = list(serving.batches.values())
         with log_context(stage=self.name, replica=str(serving.id)):
-            num_items = len(running) + sum(map(len, waiting))
-            log.warning("replica lost items=%d error=%s", num_items, error)
-        for entry in itertools.chain.from_iterable(waiting):  # they had not begun
+            log.warning("replica lost items=%d error=%s", sum(map(len, batches)), error)
+        if isinstance(error, ReplicaOutOfMemoryError) and len(batches[0]) > 1:
+            self._limit(sum(entry.cost for entry in batches[0]))
+            num_blamed = 0
+        elif isinstance(error, ReplicaHungError):
+            num_blamed = 1
+        else:  # the answer to the first may have died with the process when the next had begun
+            num_blamed = len(batches)
+        for entry in itertools.chain.from_iterable(batches[num_blamed:]):
             self._retry(entry)
-        if isinstance(error, ReplicaOutOfMemoryError) and len(running) > 1:
-            self._limit(sum(entry.cost for entry in running))
-            for entry in running:
-                self._retry(entry)
-        else:
-            self._after_loss(running, error)
+        for batch in batches[:num_blamed]:
+            self._after_loss(batch, error)
 
     def _after_loss(self, entries: Sequence[_Entry], error: Exception) -> None:
         for entry in entries:

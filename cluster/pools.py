@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import logging
+import math
 import os
 from collections.abc import Collection, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -26,6 +27,7 @@ from cluster.pool import Pool
 from cluster.pool_stats import PoolStats
 from cluster.progress import Asker
 from cluster.replicas import InlineReplica, RayReplica, Replica
+from cluster.starting import Starts
 from cluster.store import open_store
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Pools:
         self._stack = AsyncExitStack()
         self._starting = asyncio.Lock()
         self._scaler = Autoscaler(config.autoscaling)
+        self._starts = Starts(max_starting(config.ray))
 
     async def __aenter__(self) -> Self:
         if self._cache is not None:
@@ -78,7 +81,7 @@ class Pools:
         key = json.dumps([task, stage.model_dump(mode="json")], sort_keys=True)
         async with self._starting:
             if key not in self._pools:
-                pool = Pool(task, stage, self._start_replica, num_replicas=0)
+                pool = Pool(task, stage, self._start_replica, num_replicas=0, starts=self._starts)
                 start = functools.partial(self._start, key, pool)
                 if self._cache is None:
                     await start()
@@ -180,6 +183,14 @@ def cluster_address(settings: RayConfig) -> str | None:
     if settings.mode == "cluster":
         return address or "auto"
     return address if settings.mode == "auto" else None
+
+
+def max_starting(settings: RayConfig) -> float:
+    """Lost replicas to replace at a time."""
+    if settings.max_starting is not None:
+        return settings.max_starting
+    is_local = settings.mode != "inline" and cluster_address(settings) is None
+    return (os.cpu_count() or 1) if is_local else math.inf
 
 
 def _cpu_demand(config: Config) -> float:

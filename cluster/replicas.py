@@ -30,6 +30,10 @@ class ReplicaOutOfMemoryError(ReplicaDiedError):
     """It was killed as its node had no memory left: what it ran may have been too much at a time."""
 
 
+class ReplicaHungError(ReplicaDiedError):
+    """It is alive and does not answer: what it ran before has been answered, what is behind has not begun."""
+
+
 class ResultLostError(Exception):
     """A batch's arguments or results went lost on the way; the replica is well."""
 

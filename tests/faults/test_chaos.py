@@ -32,7 +32,7 @@ POISON = frozenset({123, 256, 389})
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[list[nodes.Node]]:
-    with nodes.cluster(num_workers=2, num_gpus=4, labels={"kind": "gpu"}) as (_, workers):
+    with nodes.cluster(num_workers=2, metrics_interval_ms=500, num_gpus=4, labels={"kind": "gpu"}) as (_, workers):
         yield workers
 
 

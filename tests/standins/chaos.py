@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from cluster.pool import Pool
 from cluster.pool_stats import PoolStats
 from cluster.replicas import RayReplica
 from cluster.scheduling import BatchLimits
+from cluster.starting import Starts
 from cluster.streams import closing, ordered_map
 from tests.standins.echo import Echo, Item
 
@@ -42,6 +44,9 @@ class Plan:
     """A file: one segment hangs its speaker if it is not there, and makes it."""
     exhaust_above: int | None = None
     """Speakers have no memory for batches of more."""
+    max_losses: int = 4
+    """A replica is killed every second: now and then one that has a suspect to itself, who is innocent."""
+    max_starting: float = math.inf
     after: Mapping[float, Callable[[], None]] = field(default_factory=dict)
     """Share of the segments done → what happens then, on a thread."""
 
@@ -54,6 +59,8 @@ class Outcome:
     stats: list[PoolStats]
     num_kills: int
     pids: frozenset[int]
+    timeline: list[tuple[float, int, int]]
+    """Seconds since the start, segments done, replicas serving; a few times a second."""
 
     @property
     def failed(self) -> set[int]:
@@ -68,6 +75,7 @@ class _Run:
         self.num_kills = 0
         self._after = sorted(plan.after.items(), key=lambda pair: pair[0])
         self._happening: list[asyncio.Task[None]] = []
+        self._starts = Starts(plan.max_starting)
 
     def pool(self, replicas: int, exhaust_above: int | None = None) -> Pool:
         options = {} if exhaust_above is None else {"exhaust_above": exhaust_above}
@@ -77,10 +85,10 @@ class _Run:
             batch=BatchLimits(max_items=4),
             call_timeout_s=4.0,
             restart_delay_s=0.05,
-            # A replica is killed every second: now and then one that has a suspect to itself, who is innocent.
-            max_losses=4,
+            max_losses=self.plan.max_losses,
         )
-        return Pool("translation", StageConfig(engine="tests.standins.echo", options=options, pool=config), RayReplica)
+        stage = StageConfig(engine="tests.standins.echo", options=options, pool=config)
+        return Pool("translation", stage, RayReplica, starts=self._starts)
 
     async def video(self, number: int, translators: Pool, speakers: Pool) -> list[tuple[int, bool]]:
         first = number * self.plan.num_segments
@@ -113,6 +121,13 @@ class _Run:
             line = dataclasses.replace(line, hang_once=str(self.plan.hang))
         return dataclasses.replace(line, die=segment in self.plan.poison)
 
+    async def watch(self, pools: Sequence[Pool], timeline: list[tuple[float, int, int]]) -> None:
+        start_s = time.monotonic()
+        while True:
+            num_serving = sum(pool.stats().num_serving for pool in pools)
+            timeline.append((time.monotonic() - start_s, self.num_done, num_serving))
+            await asyncio.sleep(0.2)
+
     def _note(self, echo: Echo) -> None:
         self.pids.add(echo.pid)
 
@@ -141,12 +156,15 @@ class _Run:
             self.pool(plan.num_speakers, plan.exhaust_above) as speakers,
         ):
             await _ready(translators, speakers)
-            killing = None if plan.kill_every_s is None else asyncio.create_task(self.kill())
+            timeline: list[tuple[float, int, int]] = []
+            beside = [asyncio.create_task(self.watch((translators, speakers), timeline))]
+            if plan.kill_every_s is not None:
+                beside.append(asyncio.create_task(self.kill()))
             start_s = time.monotonic()
             videos = await asyncio.gather(*(self.video(n, translators, speakers) for n in range(plan.num_videos)))
             wall_s = time.monotonic() - start_s
-            if killing is not None:
-                killing.cancel()
+            for task in beside:
+                task.cancel()
             await asyncio.gather(*self._happening)
             stats = [translators.stats(), speakers.stats()]
         return Outcome(
@@ -155,6 +173,7 @@ class _Run:
             stats=stats,
             num_kills=self.num_kills,
             pids=frozenset(self.pids),
+            timeline=timeline,
         )
 
 

@@ -27,7 +27,12 @@ class Node:
 
 @contextmanager
 def cluster(
-    num_workers: int, *, dashboard: bool = False, num_cpus: int = 16, **worker: Any
+    num_workers: int,
+    *,
+    dashboard: bool = False,
+    num_cpus: int = 16,
+    metrics_interval_ms: int = 10_000,
+    **worker: Any,
 ) -> Iterator[tuple[Cluster, list[Node]]]:
     """A head and so many more nodes, each with room for all replicas; this process is connected to it."""
     head = {
@@ -35,10 +40,10 @@ def cluster(
         "object_store_memory": STORE_BYTES,
         "include_dashboard": dashboard,
         "_system_config": {
-            # A node that is gone must be found out in the time of a test, and metrics be there.
+            # A node that is gone must be found out in the time of a test.
             "health_check_period_ms": 500,
             "health_check_failure_threshold": 3,
-            "metrics_report_interval_ms": 500,
+            "metrics_report_interval_ms": metrics_interval_ms,
         },
     }
     if dashboard:

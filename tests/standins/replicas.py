@@ -12,6 +12,7 @@ from cluster.config import PoolConfig, StageConfig
 from cluster.pool import Pool
 from cluster.replicas import Replica, ReplicaDiedError
 from cluster.scheduling import BatchLimits
+from cluster.starting import Starts
 from tests.standins.echo import Item
 
 
@@ -54,7 +55,9 @@ class Fake(Replica):
                 await asyncio.Event().wait()
             await asyncio.sleep(max(item.sleep_s for item in batch))
             results = [self.world.on_item(item) for item in batch]
-            return BatchReport(results=results, run_s=self.world.run_s, exhausted_cost=exhausted_cost)
+        for _ in range(self.world.lag):
+            await asyncio.sleep(0)
+        return BatchReport(results=results, run_s=self.world.run_s, exhausted_cost=exhausted_cost)
 
     async def _unload(self) -> None:
         self.state = "closed"
@@ -73,6 +76,8 @@ class World:
         self.order_run: list[int] = []
         self.run_s = 0.5
         """What each batch says it took."""
+        self.lag = 0
+        """Turns of the loop that an answer takes, while the next batch runs: it is lost if that kills the replica."""
         self.gate = asyncio.Event()
         self.gate.set()
         self.on_item: Callable[[Item], Any] = lambda item: item.value
@@ -86,10 +91,17 @@ class World:
         self.replicas.append(Fake(self))
         return self.replicas[-1]
 
-    def pool(self, replicas: int = 1, max_items: int = 4, in_flight: int = 2, **settings: Any) -> Pool:
+    def pool(
+        self,
+        replicas: int = 1,
+        max_items: int = 4,
+        in_flight: int = 2,
+        starts: Starts | None = None,
+        **settings: Any,
+    ) -> Pool:
         batch = BatchLimits(max_items=max_items, in_flight=in_flight, max_wait_s=0)
         config = PoolConfig(replicas=replicas, batch=batch, **{"restart_delay_s": 0.0, **settings})
-        return Pool("translation", stage_with(config), self.start)
+        return Pool("translation", stage_with(config), self.start, starts=starts)
 
 
 def stage_with(config: PoolConfig, **options: Any) -> StageConfig:

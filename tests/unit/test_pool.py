@@ -144,10 +144,14 @@ async def test_replicas_are_kept_busy_even_if_less_may_be_pending_than_they_hold
     max_items=st.integers(1, 8),
     in_flight=st.integers(1, 3),
     max_losses=st.integers(2, 4),
+    lag=st.sampled_from([0, 8]),
 )
-def test_only_poison_is_lost(poison: set[int], replicas: int, max_items: int, in_flight: int, max_losses: int) -> None:
+def test_only_poison_is_lost(
+    poison: set[int], replicas: int, max_items: int, in_flight: int, max_losses: int, lag: int
+) -> None:
     async def run() -> None:
         world = World()
+        world.lag = lag
         async with world.pool(replicas, max_items, in_flight, max_losses=max_losses) as pool:
             outcomes = await submit_all(pool, [Item(value=i, die=i in poison) for i in range(24)])
             lost = {i for i, outcome in enumerate(outcomes) if isinstance(outcome, ReplicaLostError)}
@@ -352,14 +356,27 @@ async def test_a_defect_of_the_pools_own_reaches_callers(error: Exception) -> No
     assert world.replicas[0].state == "killed"
 
 
-async def test_only_what_ran_is_blamed_for_a_death() -> None:
+@in_virtual_time
+async def test_only_what_ran_is_blamed_for_a_hang() -> None:
     """With one loss allowed before the last, those behind it would run alone; they run together."""
     world = World()
     async with world.pool(max_items=4, max_losses=2) as pool:
         await settle()
-        outcomes = await submit_all(pool, [Item(value=0, die=True), *items(*range(1, 8))])
+        outcomes = await submit_all(pool, [Item(value=0, hang=True), *items(*range(1, 8))])
     assert isinstance(outcomes[0], ReplicaLostError)
     assert [4, 5, 6, 7] in [batch for replica in world.replicas[1:] for batch in replica.received]
+
+
+async def test_poison_that_takes_the_answer_before_it_along_is_found_out() -> None:
+    """It always runs second, and the first answer is lost with the replica each time."""
+    world = World()
+    world.lag = 8
+    async with world.pool(max_items=1, max_losses=3) as pool:
+        await settle()
+        outcomes = await submit_all(pool, [*items(0), Item(value=1, die=True), *items(*range(2, 20))])
+        assert pool.stats().num_lost_replicas == 3
+    assert isinstance(outcomes.pop(1), ReplicaLostError)
+    assert outcomes == [0, *range(2, 20)]
 
 
 async def test_a_request_that_was_given_up_is_refused_when_it_comes_again() -> None:
