@@ -5,6 +5,9 @@ FULL := .venv-full
 # Python compiles what is imported, when it is; pip would compile all of torch and transformers.
 PIP_FLAGS := --quiet --disable-pip-version-check --no-compile --constraint requirements.lock
 
+# Some images set it. Each of Ray's workers would compile all it imports again: twice the time to start one.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo serve test lint bench lock clean
 
 demo: $(BASE)/installed
