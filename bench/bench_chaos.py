@@ -1,9 +1,9 @@
 """What it costs that everything goes wrong: the same work on the same pools, undisturbed and disturbed.
 
-    python bench/bench_chaos.py [--json]
+    python bench/bench_chaos.py [--plot docs/chaos.svg] [--json]
 
 1,000 segments of 10 videos, 50 ms and 100 ms each, through 4 + 10 stand-in replicas on a Ray cluster of three nodes
-on this machine.
+on this machine, of which as many start at a time after a loss as it has processors (`ray.max_starting`).
 Disturbed: kill -9 of a random replica every second, one hangs, speakers have no memory for more than two
 items at a time, a node is dropped, and three segments are poison. Every segment must come out once, in
 order, and only the poison as failed. Bound: at most 1.5 × the undisturbed wall time.
@@ -25,17 +25,39 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 
 import psutil
 
+from bench.plots import drawn, thinned
+from cluster.config import PoolConfig, RayConfig
+from cluster.pools import max_starting
 from tests.standins import chaos, nodes
 
 BOUND = 1.5
 POISON = frozenset({123, 456, 789})
 
 
+def plot(path: Path, outcomes: dict[str, chaos.Outcome]) -> None:
+    with drawn(path, columns=2) as (progress, replicas):
+        for name, outcome in outcomes.items():
+            at_s, done, serving = zip(*outcome.timeline, strict=True)
+            progress.plot(thinned(at_s), thinned(done), label=name)
+            replicas.step(thinned(at_s), thinned(serving), label=name)
+        progress.set(title="segments done", xlabel="s")
+        replicas.set(title="replicas serving", xlabel="s", ylim=(0, None))
+        progress.legend(loc="lower right")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plot", type=Path, help="write it here")
     parser.add_argument("--json", action="store_true")
-    as_json: bool = parser.parse_args().json
-    plan = chaos.Plan(num_translators=4, num_speakers=10, translate_s=0.05, speak_s=0.1)
+    given = parser.parse_args()
+    plan = chaos.Plan(
+        num_translators=4,
+        num_speakers=10,
+        translate_s=0.05,
+        speak_s=0.1,
+        max_losses=PoolConfig().max_losses,
+        max_starting=max_starting(RayConfig(mode="local")),
+    )
     with nodes.cluster(num_workers=2) as (_, workers), tempfile.TemporaryDirectory() as folder:
         calm = asyncio.run(chaos.run(plan))
         disturbed = dataclasses.replace(
@@ -58,7 +80,9 @@ def main() -> None:
     print(
         f"{stormy.num_kills} killed, {lost} replicas lost, failed {sorted(stormy.failed)}, processes left {len(left)}"
     )
-    if as_json:
+    if given.plot is not None:
+        plot(given.plot, {"undisturbed": calm, "disturbed": stormy})
+    if given.json:
         found = {"calm_s": calm.wall_s, "disturbed_s": stormy.wall_s, "ratio": ratio, "kills": stormy.num_kills}
         found |= {"lost_replicas": lost, "failed": sorted(stormy.failed), "in_order": in_order, "left": len(left)}
         print(json.dumps(found | {"shows": shows}))

@@ -1,6 +1,7 @@
 """How close to the lower bound the same work runs: one call at a time, thread pools, Ray Data, Ray Serve, raydub.
 
-    python bench/bench_orchestration.py [--pools 4,2,10 ...] [--segments 100 ...] [--repeats 3] [--json]
+    python bench/bench_orchestration.py [--pools 4,2,10 ...] [--segments 100 ...] [--repeats 3]
+        [--plot docs/orchestration.svg] [--json]
 
 Replays the service times of a dubbing service (extraction 0.10 s once; per segment translation 50 ms,
 alignment 20 ms, speech 100 ms) on engines that sleep so long, in pools of several sizes. The bound is
@@ -23,8 +24,12 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
 
 from bench.contenders import CONTENDERS, NEED_RAY, Stage, Timing, lower_bound_s, ray_cluster, stages_of
+from bench.plots import drawn
 
 MAX_RATIO, MIN_SPEEDUP, MIN_EARLIER = 1.05, 12.0, 10.0
 SERIAL = ("one at a time", "stage by stage")
@@ -102,6 +107,21 @@ def shows(rows: Sequence[Row]) -> dict[str, bool]:
     return found
 
 
+def plot(path: Path, rows: Sequence[Row]) -> None:
+    """Wall time ÷ bound by size of the pools, a panel for each number of segments."""
+    shown = [row for row in rows if row.contender not in SERIAL]
+    nums_segments = sorted({row.num_segments for row in shown})
+    with drawn(path, columns=len(nums_segments)) as axes:
+        panels = np.atleast_1d(axes)
+        for axis, num_segments in zip(panels, nums_segments, strict=True):
+            for contender in dict.fromkeys(row.contender for row in shown):
+                ours = [row for row in shown if row.contender == contender and row.num_segments == num_segments]
+                axis.plot([row.pools for row in ours], [row.ratio for row in ours], "o-", label=contender)
+            axis.set(title=f"{num_segments:,} segments", xlabel="translators, aligners, speakers", ylim=(0.9, None))
+        panels[0].set(ylabel="wall time ÷ lower bound")
+        panels[0].legend(loc="upper left")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pools", action="append", help="translators,aligners,speakers; may be repeated")
@@ -109,6 +129,7 @@ def main() -> None:
     parser.add_argument("--contender", choices=list(CONTENDERS), action="append", help="may be repeated")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--calls-of", type=int, default=1, help="segments of one translation call")
+    parser.add_argument("--plot", type=Path, help="write it here")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     able = tuple(CONTENDERS) if options.calls_of == 1 else (*SERIAL, *BATCHED)
@@ -133,6 +154,8 @@ def main() -> None:
     found = shows(rows)
     for what, holds in found.items():
         print(f"{'yes' if holds else 'NO':4}{what}")
+    if options.plot is not None:
+        plot(options.plot, rows)
     if options.json:
         print(json.dumps({"rows": [asdict(row) for row in rows], "found": found, "shows": all(found.values())}))
 

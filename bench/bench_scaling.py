@@ -1,6 +1,6 @@
 """How far one driver scales, what it costs, whether drivers add up, and whether memory stays flat.
 
-    python bench/bench_scaling.py [--quick] [--ray] [--json]
+    python bench/bench_scaling.py [--quick] [--ray] [--plot docs/scaling.svg] [--json]
 
 Segments go through three pools by the pipeline's own streams. Replicas are simulated inside the driver:
 each serves one call at a time, `SERVICE_S` long, and costs no process, so that 64 of them fit any machine.
@@ -21,14 +21,16 @@ import json
 import math
 import multiprocessing
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from actors.host import BatchReport
 from actors.types import Task
+from bench.plots import drawn
 from cluster.config import PoolConfig, StageConfig
 from cluster.pool import Pool
 from cluster.replicas import RayReplica, Replica
@@ -149,11 +151,25 @@ def ray_cost_ms(num_segments: int) -> float:
     return 1e3 * cpu_s / num_segments
 
 
+def plot(path: Path, efficiencies: Mapping[int, float]) -> None:
+    """Calls a second with so many replicas, and with as many that never wait."""
+    with drawn(path) as axis:
+        ideal = [NUM_STAGES * number / SERVICE_S for number in efficiencies]
+        axis.plot(list(efficiencies), ideal, "--", label="lower bound of the time")
+        reached = [most * share for most, share in zip(ideal, efficiencies.values(), strict=True)]
+        axis.plot(list(efficiencies), reached, "o-", label="raydub, one driver")
+        axis.set(xlabel="replicas in each of three pools", ylabel="calls/s")
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log", base=2)
+        axis.legend(loc="upper left")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the work")
     parser.add_argument("--rounds", type=int, default=40, help="calls of each replica where efficiency is measured")
     parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--plot", type=Path, help="write it here")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     share = 10 if options.quick else 1
@@ -175,6 +191,8 @@ def main() -> None:
     if options.ray:
         ray_ms = round(ray_cost_ms(1_000 // share), 3)
         print(f"on real actors: {ray_ms:.2f} ms of the driver's CPU a segment", flush=True)
+    if options.plot is not None:
+        plot(options.plot, efficiencies)
     if options.json:
         shows = (
             min(efficiencies.values()) >= MIN_EFFICIENCY
