@@ -161,6 +161,8 @@ def plot(path: Path, efficiencies: Mapping[int, float]) -> None:
         axis.set(xlabel="replicas in each of three pools", ylabel="calls/s")
         axis.set_xscale("log", base=2)
         axis.set_yscale("log", base=2)
+        for each in (axis.xaxis, axis.yaxis):
+            each.set_major_formatter("{x:g}")
         axis.legend(loc="upper left")
 
 
