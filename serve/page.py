@@ -111,7 +111,9 @@ def status_routes(
 
 
 def _options(models: Inference, profiles: Sequence[str], max_upload_bytes: int) -> Options:
-    spoken = [tag for tag in models.spoken_languages if any(_pairs_into(models, tag))]
+    targets = dict.fromkeys(pair.target for pair in models.language_pairs)  # few, and pairs are many
+    translated = {languages.base(target) for target in targets}
+    spoken = [tag for tag in models.spoken_languages if languages.base(tag) in translated]
     heard = dict.fromkeys(pair.source for pair in models.language_pairs)
     return Options(
         targets=_named(spoken),
@@ -120,10 +122,6 @@ def _options(models: Inference, profiles: Sequence[str], max_upload_bytes: int) 
         voices={tag: _voices(models, tag) for tag in spoken},
         max_upload_bytes=max_upload_bytes,
     )
-
-
-def _pairs_into(models: Inference, tag: str) -> list[str]:
-    return [pair.source for pair in models.language_pairs if languages.same(pair.target, tag)]
 
 
 def _named(tags: Sequence[str] | dict[str, None]) -> list[LanguageOption]:
