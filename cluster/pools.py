@@ -190,7 +190,9 @@ def max_starting(settings: RayConfig) -> float:
     if settings.max_starting is not None:
         return settings.max_starting
     is_local = settings.mode != "inline" and cluster_address(settings) is None
-    return (os.cpu_count() or 1) if is_local else math.inf
+    # Inside an actor, the settings and environment need not say that it belongs to a cluster.
+    has_peers = ray.is_initialized() and len(ray.nodes()) > 1  # type: ignore[no-untyped-call]
+    return (os.cpu_count() or 1) if is_local and not has_peers else math.inf
 
 
 def _cpu_demand(config: Config) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -20,8 +21,9 @@ import ray
 
 from actors.errors import ReplicaLostError
 from cluster.autoscaling import Autoscaler
-from cluster.config import AutoscalingConfig, PoolConfig, StageConfig
+from cluster.config import AutoscalingConfig, PoolConfig, RayConfig, StageConfig
 from cluster.pool import Pool
+from cluster.pools import max_starting
 from cluster.replicas import RayReplica
 from cluster.scheduling import BatchLimits
 from tests.standins import chaos, nodes
@@ -78,6 +80,13 @@ async def test_replicas_run_where_their_labels_and_resources_say(workers: list[n
     async with Pool("translation", stage_with(accelerator_type="H100"), RayReplica) as pool:
         await asyncio.sleep(0.5)
         assert (pool.stats().num_pending, pool.stats().num_serving) == (1, 0)
+
+
+def test_in_a_cluster_any_number_starts_whether_or_not_it_is_named(
+    workers: list[nodes.Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert max_starting(RayConfig()) == math.inf
 
 
 async def test_prometheus_is_told(workers: list[nodes.Node]) -> None:
