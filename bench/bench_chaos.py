@@ -25,26 +25,26 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 import psutil
-import ray
 
-from actors.host import ActorHost
 from bench.plots import drawn, thinned
-from cluster.config import PoolConfig, RayConfig
+from cluster.config import PoolConfig, RayConfig, StageConfig
 from cluster.pools import max_starting
+from cluster.replicas import RayReplica
 from tests.standins import chaos, nodes
 
 BOUND = 1.5
 POISON = frozenset({123, 456, 789})
 
 
-def start_cost_s(num_starts: int = 5) -> float:
+async def start_cost_s(num_starts: int = 5) -> float:
     """Of the machine's processors, by one replica, Ray's part included."""
-    options = {"max_concurrency": 3, "num_cpus": 0.5}
+    stage = StageConfig(engine="tests.standins.echo", pool=PoolConfig(num_cpus=0.5))
     before = psutil.cpu_times()
     for _ in range(num_starts):
-        actor = ray.remote(ActorHost).options(**options).remote("translation", "tests.standins.echo", {})
-        ray.get(actor.load.remote())
-        ray.kill(actor)
+        replica = RayReplica("translation", stage)
+        await replica.place()
+        await replica.load()
+        replica.kill()
     after = psutil.cpu_times()
     return (after.user + after.system - before.user - before.system) / num_starts
 
@@ -75,7 +75,7 @@ def main() -> None:
         max_starting=max_starting(RayConfig(mode="local")),
     )
     with nodes.cluster(num_workers=2) as (_, workers), tempfile.TemporaryDirectory() as folder:
-        start_cpu_s = start_cost_s()
+        start_cpu_s = asyncio.run(start_cost_s())
         calm = asyncio.run(chaos.run(plan))
         disturbed = dataclasses.replace(
             plan,

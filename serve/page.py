@@ -111,7 +111,7 @@ def status_routes(
 
 
 def _options(models: Inference, profiles: Sequence[str], max_upload_bytes: int) -> Options:
-    targets = dict.fromkeys(pair.target for pair in models.language_pairs)  # few, and pairs are many
+    targets = {pair.target for pair in models.language_pairs}  # few, and pairs are many
     translated = {languages.base(target) for target in targets}
     spoken = [tag for tag in models.spoken_languages if languages.base(tag) in translated]
     heard = dict.fromkeys(pair.source for pair in models.language_pairs)
