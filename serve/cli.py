@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -62,14 +62,19 @@ def _run_inline(settings: ServeSettings, _: Config, choice: dict[str, object]) -
 
     check_keys(settings)
     api = make_api(settings, make_dispatcher(Choice.model_validate(choice)))
-    uvicorn.run(
-        api,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=round(settings.drain_s),
-    )
+    uvicorn.run(api, **server_options(settings))
+
+
+def server_options(settings: ServeSettings) -> dict[str, Any]:
+    """For uvicorn."""
+    return {
+        "host": settings.host,
+        "port": settings.port,
+        "log_config": None,
+        "server_header": False,
+        "timeout_keep_alive": settings.keep_alive_s,
+        "timeout_graceful_shutdown": max(1, round(settings.drain_s)),
+    }
 
 
 def _run_on_ray(settings: ServeSettings, config: Config, choice: dict[str, object]) -> None:
@@ -86,7 +91,13 @@ def _run_on_ray(settings: ServeSettings, config: Config, choice: dict[str, objec
         stack.enter_context(ray_session(config))
         for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set its own
             signal.signal(number, lambda *_: stopped.set())
-        ray_serve.start(http_options={"host": settings.host, "port": settings.port})
+        ray_serve.start(
+            http_options={
+                "host": settings.host,
+                "port": settings.port,
+                "keep_alive_timeout_s": settings.keep_alive_s,
+            }
+        )
         stack.callback(ray_serve.shutdown)
         ray_serve.run(application, name=NAME, route_prefix="/", blocking=False)
         typer.echo(f"serving at http://{settings.host}:{settings.port}", err=True)

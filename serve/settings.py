@@ -107,6 +107,8 @@ class ServeSettings(Section):
     max_upload_bytes: int = Field(default=4 * 2**30, ge=1)
     max_body_bytes: int = Field(default=2**20, ge=1024)
     """Of a request without a file."""
+    keep_alive_s: int = Field(default=90, ge=1)
+    """An idle connection is closed after so long: later than clients do, lest a request meet its closing."""
     upload_idle_s: float = Field(default=30.0, gt=0)
     """The longest silence within an upload."""
     upload_max_s: float = Field(default=3600.0, gt=0)

@@ -18,6 +18,7 @@ import uvicorn
 from cluster.demo import make_talk
 from serve.api import make_api
 from serve.app import Choice, make_dispatcher
+from serve.cli import server_options
 from serve.dispatcher import Dispatcher
 
 NO_MODELS = tuple(f"{task}.engine=tests.standins.refusing" for task in ("transcription", "translation", "speech"))
@@ -49,14 +50,8 @@ def running(
     """The service on real models, loaded when first needed. The loop of asyncio resolves names by ``socket``."""
     chosen = Choice(config=config, set=("ray.mode=inline", f"serve.data_dir={data}", "serve.drain_s=0", *settings))
     dispatcher = make_dispatcher(chosen)
-    served = uvicorn.Config(
-        make_api(dispatcher.settings, dispatcher),
-        port=0,
-        loop=loop,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=1,
-    )
+    api = make_api(dispatcher.settings, dispatcher)
+    served = uvicorn.Config(api, loop=loop, **(server_options(dispatcher.settings) | {"port": 0}))
     server = uvicorn.Server(served)
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -19,6 +19,22 @@ def test_models_that_do_not_load_are_told_from_models_that_load(tmp_path: Path) 
         assert "retry-after" in httpx.get(f"{service.url}/readyz", timeout=60).headers
 
 
+def test_an_idle_connection_outlives_what_clients_keep(tmp_path: Path) -> None:
+    """httpx, which OpenAI's and ElevenLabs' clients are made of, asks anew on one that was idle for up to 5 s."""
+    with (
+        running(tmp_path, *NO_MODELS, config="base") as service,
+        httpx.Client(base_url=service.url, limits=httpx.Limits(keepalive_expiry=60)) as client,
+    ):
+        first = connection_of(client.get("/healthz"))
+        time.sleep(5.5)
+        assert connection_of(client.get("/healthz")) == first
+
+
+def connection_of(answer: httpx.Response) -> object:
+    assert answer.status_code == 200
+    return answer.extensions["network_stream"].get_extra_info("client_addr")
+
+
 def settled(url: str) -> tuple[int, str]:
     while (answer := httpx.get(f"{url}/readyz", timeout=60)).json()["status"] == "loading":
         time.sleep(0.05)
