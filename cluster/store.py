@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from actors import weights
 from actors.errors import ConfigError
 from cluster.keys import Key
+from cluster.places import get_file
 
 log = logging.getLogger(__name__)
 
@@ -256,10 +257,7 @@ class Store:
         self._fs.pipe_file(path, data)
 
     def _read_file(self, path: str, to: Path) -> None:
-        num_bytes = self._fs.info(path)["size"]
-        self._fs.get_file(path, str(to))
-        if to.stat().st_size != num_bytes:
-            raise OSError(f"{to.stat().st_size} of {num_bytes} bytes came")
+        get_file(self._fs, path, to)
 
     def _write_file(self, path: str, file: Path) -> None:
         self._fs.put_file(str(file), path)

@@ -17,6 +17,7 @@ import pytest
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
+from ray import job_submission
 from ray.exceptions import AuthenticationError
 
 from actors.errors import DubbingError
@@ -145,6 +146,6 @@ def test_a_token_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(address: str) -> None:
         raise AuthenticationError("no token")
 
-    monkeypatch.setattr(cli_jobs, "JobSubmissionClient", refuse)
+    monkeypatch.setattr(job_submission, "JobSubmissionClient", refuse)
     with pytest.raises(DubbingError, match="RAY_AUTH_MODE=token"):
         cli_jobs.stop("raydub-1", "http://head:8265")
