@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from actors.errors import EngineLoadError, ItemError
+from actors.errors import EngineLoadError, EngineMemoryError, ItemError
 from actors.types import ItemFailure
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ _PREFERRED: dict[Device, tuple[ComputeType, ...]] = {
     "cuda": ("float16", "bfloat16", "int8_float16", "int8", "float32"),
 }
 _OUT_OF_MEMORY_TEXTS = ("CUDA failed with error out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_CUDA_TEXT = "CUDA failed with error"
+"""CTranslate2's, before that of ``cudaGetErrorString``."""
 
 
 def resolve_device(wanted: DeviceOption, num_cuda_devices: int) -> Device:
@@ -89,9 +91,27 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # CTranslate2 turns each CUDA error into a bare RuntimeError: its text, fixed by CUDA's own
     # cudaGetErrorString, is all there is to tell them apart.
-    return isinstance(error, MemoryError) or (
+    return isinstance(error, (MemoryError, EngineMemoryError)) or (
         type(error) is RuntimeError and any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
     )
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Whether this process must end, for every later call will fail as well.
+
+    An illegal address, a failed assertion or an uncorrectable memory error leaves a process "in an inconsistent state
+    and any further CUDA work will return the same error" (CUDA Runtime API, cudaError). So torch is made to do some.
+    """
+    if is_out_of_memory(error):
+        return False
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            return True
+        return False
+    return _CUDA_TEXT in str(error)
 
 
 class HalvingBatch:

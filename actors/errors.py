@@ -46,6 +46,10 @@ class EngineMemoryError(EngineError):
     """A batch needs more memory than its device has; smaller ones may do."""
 
 
+class DeviceLostError(EngineError):
+    """The device cannot be used by this process any more, though perhaps by another."""
+
+
 class ItemError(EngineError):
     """One item of a batch failed; its neighbours are unaffected."""
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from actors.device import is_device_lost, is_out_of_memory, release_memory
 from actors.engine import make_engine
-from actors.errors import DubbingError, EngineError, EngineLoadError, EngineMemoryError, ItemError
+from actors.errors import DeviceLostError, DubbingError, EngineError, EngineLoadError, ItemError
 from actors.types import ItemFailure, Task
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,8 @@ class BatchReport:
     run_s: float
     """Seconds inside the engine."""
     exhausted_cost: float | None = None
-    """Cost of the smallest batch of several items that was too large for memory and was run in halves; None if all
-    went well."""
+    """Cost of the smallest batch that was too large for memory and was run in halves; None if all went well. One with
+    an item that is too large by itself does not count: it says nothing of others."""
 
 
 class EngineHost:
@@ -43,8 +43,10 @@ class EngineHost:
         self._engine.check_packages()
         try:
             self._engine.load()
-        except DubbingError:
+        except EngineLoadError:
             raise
+        except DubbingError as error:
+            raise EngineLoadError(error.message) from error
         except Exception as error:
             raise EngineLoadError(f"{self._name} must load; {type(error).__name__}: {error}") from error
         load_s = time.perf_counter() - start
@@ -52,31 +54,37 @@ class EngineHost:
         return load_s
 
     def run(self, batch: Sequence[Any]) -> BatchReport:
+        """Raises DeviceLostError."""
         start = time.perf_counter()
-        exhausted: list[float] = []
-        results = self._run_parts(batch, exhausted)
+        too_large: list[range] = []
+        results = self._run_part(batch, range(len(batch)), too_large)
         run_s = time.perf_counter() - start
-        return BatchReport(results=results, run_s=run_s, exhausted_cost=min(exhausted, default=None))
+        items = {part.start for part in too_large if len(part) == 1}
+        costs = [sum(self._engine.cost(batch[index]) for index in part) for part in too_large if items.isdisjoint(part)]
+        return BatchReport(results=results, run_s=run_s, exhausted_cost=min(costs, default=None))
 
-    def _run_parts(self, batch: Sequence[Any], exhausted: list[float]) -> list[Any]:
-        """Whole if that works; out of memory, in halves; else one by one. Notes the cost of what was too large."""
+    def _run_part(self, batch: Sequence[Any], part: range, too_large: list[range]) -> list[Any]:
+        """Whole if that works; out of memory, in halves; else one by one. Notes what was too large."""
         try:
-            return self._checked(batch)
+            return self._checked(batch[part.start : part.stop])
         except Exception as error:
-            if len(batch) == 1:
-                return [ItemFailure(error=self._item_error(error))]
+            if is_device_lost(error):
+                raise DeviceLostError(f"{self._name}: its device must work; {type(error).__name__}: {error}") from error
             out_of_memory = is_out_of_memory(error)
-            log.warning("batch failed engine=%s items=%d error=%r", self._name, len(batch), error)
+            if out_of_memory:
+                too_large.append(part)
+            if len(part) == 1:
+                return [ItemFailure(error=self._item_error(error))]
+            log.warning("batch failed engine=%s items=%d error=%r", self._name, len(part), error)
         # Outside the handler: the error's traceback holds the frames, and they what they had allocated.
         if out_of_memory:
-            _free_cached_memory()
-            exhausted.append(sum(self._engine.cost(item) for item in batch))
-            half = len(batch) // 2
-            parts = [batch[:half], batch[half:]]
+            release_memory()
+            half = len(part) // 2
+            parts = [part[:half], part[half:]]
         else:
             # A library that rejects one item often rejects the whole call: find out which item it was.
-            parts = [[item] for item in batch]
-        return [result for part in parts for result in self._run_parts(part, exhausted)]
+            parts = [part[at : at + 1] for at in range(len(part))]
+        return [result for each in parts for result in self._run_part(batch, each, too_large)]
 
     def close(self) -> None:
         self._engine.close()
@@ -114,18 +122,3 @@ class ActorHost:
 
     def close(self) -> None:
         self._thread.submit(self._host.close).result()
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")  # not imported for this: what was not loaded cannot have raised
-    kinds = (
-        (MemoryError, EngineMemoryError) if torch is None else (MemoryError, EngineMemoryError, torch.OutOfMemoryError)
-    )
-    return isinstance(error, kinds)
-
-
-def _free_cached_memory() -> None:
-    """What torch keeps for later of a failed batch is in the way of its halves."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()

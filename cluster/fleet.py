@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from actors.errors import EngineLoadError
+from actors.errors import DubbingError, EngineLoadError
 from cluster.config import PoolConfig
 from cluster.deadline import within
 from cluster.logs import new_context
-from cluster.replicas import Replica, ReplicaDiedError
-from cluster.scheduling import ReplicaLoad, restart_delay_s
+from cluster.replicas import Replica, ReplicaDiedError, ResultLostError
+from cluster.scheduling import ReplicaLoad, retry_delay_s
 from cluster.starting import Starts
 
 log = logging.getLogger(__name__)
@@ -177,12 +177,12 @@ class Fleet(Generic[T]):
             try:
                 async with turn:
                     replica = await self._bring_up(slot)
-            except (EngineLoadError, ReplicaDiedError, TimeoutError) as error:
+            except (DubbingError, ReplicaDiedError, ResultLostError, TimeoutError) as error:
                 num_failures += 1
                 slot.state = ReplicaState.RESTING
                 self._after_load_failure(slot, num_failures, error)
                 jitter = random.random()  # noqa: S311  # no secret
-                await asyncio.sleep(restart_delay_s(self._config.restart_delay_s, num_failures, jitter))
+                await asyncio.sleep(retry_delay_s(self._config.restart_delay_s, num_failures, jitter))
             else:
                 num_failures = 0
                 await self._serve(slot, replica)
@@ -192,7 +192,7 @@ class Fleet(Generic[T]):
         return len(self.serving) / max(1, self.target)
 
     async def _bring_up(self, slot: _Slot[T]) -> Replica:
-        """A replica that has loaded. Raises EngineLoadError, ReplicaDiedError, TimeoutError."""
+        """A replica that has loaded. Raises DubbingError, ReplicaDiedError, ResultLostError, TimeoutError."""
         replica = self._start_replica()
         try:
             await self._place(replica)

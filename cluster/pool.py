@@ -12,6 +12,7 @@ import contextlib
 import functools
 import itertools
 import logging
+import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,23 +28,27 @@ from cluster.deadline import within
 from cluster.fairness import Door, FairQueue, Ticket
 from cluster.fleet import Fleet, ReplicaState, Serving
 from cluster.logs import log_context, new_context
+from cluster.memory_limit import MemoryLimit
 from cluster.pool_metrics import metrics_of
 from cluster.pool_stats import PoolStats, Stopwatch
 from cluster.quarantine import Quarantine
 from cluster.replicas import (
     Replica,
     ReplicaDiedError,
+    ReplicaGoneError,
     ReplicaHungError,
     ReplicaOutOfMemoryError,
     ResultLostError,
 )
-from cluster.scheduling import AfterLoss, Backlog, ReplicaLoad, Send, after_exhaustion, after_loss, next_batch
+from cluster.scheduling import AfterLoss, Backlog, ReplicaLoad, Send, after_loss, next_batch, retry_delay_s
 from cluster.starting import Starts
 
 log = logging.getLogger(__name__)
 
 E = TypeVar("E", bound=BaseException)
 
+MAX_LOST_RESULTS = 6
+"""Of one request: by default for the quarter of a minute in which a full disk or store may come to have room."""
 MEASURED_WEIGHT = 0.2
 """Of the latest batch in the moving average of the engine's pace."""
 
@@ -55,8 +60,9 @@ class _Entry(Ticket):
     request: Any
     outcome: asyncio.Future[Any]
     num_losses: int = 0
+    num_lost_results: int = 0
     alone: bool = False
-    """Replicas died with it and others: it gets one to itself."""
+    """It and others were on replicas that died, or in a batch that failed: it gets one to itself."""
 
 
 class Pool:
@@ -76,11 +82,10 @@ class Pool:
         self.name = f"{task}/{stage.engine}"
         self.config: PoolConfig = stage.pool
         self._engine = make_engine(task, stage.engine, stage.options)  # never loaded here: it knows what requests cost
-        self._limits = self.config.batch
         self._num_at_start = self.config.smallest if num_replicas is None else num_replicas
         self._queue: FairQueue[_Entry] = FairQueue()
         self._suspects: deque[_Entry] = deque()
-        held_items = self.config.largest * self._limits.in_flight * self._limits.max_items
+        held_items = self.config.largest * self.config.batch.in_flight * self.config.batch.max_items
         max_items = max(self.config.max_pending_items, held_items)
         self._door = Door(max_items, self.config.max_pending_items_per_job or max_items)
         self._wake = asyncio.Event()
@@ -94,6 +99,7 @@ class Pool:
             starts=starts or Starts(),
         )
         self._quarantine = Quarantine(self.config.quarantine_s)
+        self._memory = MemoryLimit(self.config.batch)
         self._dispatching: asyncio.Task[None] | None = None
         self.on_demand: Callable[[], None] = lambda: None
         """Called when there is work and no replica is wanted."""
@@ -184,7 +190,6 @@ class Pool:
         states = self._fleet.states()
         running = self._under_way()
         now_s = asyncio.get_running_loop().time()
-        learnt = self._limits.max_cost != self.config.batch.max_cost
         return PoolStats(
             name=self.name,
             num_items=self._num_items,
@@ -206,7 +211,7 @@ class Pool:
             num_busy=self._busy.number,
             busy_s=self._busy.total_s(now_s),
             s_per_cost=self._s_per_cost,
-            memory_cost_limit=self._limits.max_cost if learnt else None,
+            memory_cost_limit=self._memory.max_cost,
             num_quarantined=len(self._quarantine),
             last_error=self._fleet.last_error,
         )
@@ -232,7 +237,7 @@ class Pool:
     async def _dispatch(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            decision = next_batch(self._backlog(), self._loads(), self._limits, loop.time())
+            decision = next_batch(self._backlog(), self._loads(), self._memory.limits, loop.time())
             if isinstance(decision, Send):
                 self._send(decision)
                 continue
@@ -253,29 +258,35 @@ class Pool:
         if decision.suspect:
             entries = [self._suspects.popleft()]
         else:
-            entries = self._queue.take(decision.max_items, self._limits.max_cost)
+            entries = self._queue.take(decision.max_items, self._memory.limits.max_cost)
         # Batches run one after another: this one may wait for those before it.
         timeout_s = self.config.call_timeout_s * (len(serving.batches) + 1)
         now_s = asyncio.get_running_loop().time()
         self._metrics.batch_sent(len(entries), now_s - min(entry.queued_s for entry in entries))
         if not serving.batches:
             self._busy.add(1, now_s)
-        batch = asyncio.create_task(self._run_batch(serving, entries, timeout_s))
+        batch = asyncio.create_task(self._run_batch(serving, entries, timeout_s, decision.suspect))
         serving.begin(batch, entries, now_s, decision.suspect)
         batch.add_done_callback(functools.partial(self._after_batch, serving))
 
-    async def _run_batch(self, serving: Serving[_Entry], entries: Sequence[_Entry], timeout_s: float) -> None:
+    async def _run_batch(
+        self, serving: Serving[_Entry], entries: Sequence[_Entry], timeout_s: float, suspect: bool
+    ) -> None:
         outcomes: Sequence[Any]
         try:
+            if suspect:
+                await within(timeout_s, _check_it_lives(serving.replica))
             report = await within(timeout_s, serving.replica.run([entry.request for entry in entries]))
         except ReplicaDiedError as error:
             return self._lose(serving, error)
         except TimeoutError as error:
             return self._lose(serving, ReplicaHungError(str(error)))
         except ResultLostError as error:
-            return self._after_loss(entries, error)
-        except Exception as error:
-            outcomes = [_item_error(error) for _ in entries]
+            return await self._after_lost_result(serving, entries, error)
+        except Exception as error:  # the host has confined what its engine raised: this befell requests on their way
+            if len(entries) > 1:
+                return self._retry_alone(entries)
+            outcomes = [_item_error(error)]
         else:
             outcomes = report.results
             self._note(report, entries)
@@ -291,14 +302,15 @@ class Pool:
             pace = report.run_s / cost
             known = pace if self._s_per_cost is None else self._s_per_cost
             self._s_per_cost = known + MEASURED_WEIGHT * (pace - known)
-        if report.exhausted_cost is not None:
-            self._limit(report.exhausted_cost)
+        if report.exhausted_cost is None:
+            self._memory.note_well()
+        else:
+            self._note_exhausted(report.exhausted_cost)
 
-    def _limit(self, exhausted_cost: float) -> None:
-        """Keep batches below what was too much for memory."""
-        self._limits = after_exhaustion(self._limits, exhausted_cost)
+    def _note_exhausted(self, cost: float) -> None:
+        self._memory.note_exhausted(cost)
         with log_context(stage=self.name):
-            log.warning("out of memory cost=%g max_cost=%s", exhausted_cost, self._limits.max_cost)
+            log.warning("out of memory cost=%g limits=%s", cost, self._memory.limits)
 
     def _after_batch(self, serving: Serving[_Entry], batch: asyncio.Task[None]) -> None:
         self._fleet.batch_ended(serving, batch)
@@ -330,18 +342,14 @@ class Pool:
         with log_context(stage=self.name, replica=str(serving.id)):
             log.warning("replica lost items=%d error=%s", sum(map(len, batches)), error)
         if isinstance(error, ReplicaOutOfMemoryError) and len(batches[0]) > 1:
-            self._limit(sum(entry.cost for entry in batches[0]))
-            num_blamed = 0
-        elif isinstance(error, ReplicaHungError):
-            num_blamed = 1
-        else:  # the answer to the first may have died with the process when the next had begun
-            num_blamed = len(batches)
+            self._note_exhausted(sum(entry.cost for entry in batches[0]))
+        num_blamed = _num_blamed(error, len(batches))
         for entry in itertools.chain.from_iterable(batches[num_blamed:]):
             self._retry(entry)
         for batch in batches[:num_blamed]:
             self._after_loss(batch, error)
 
-    def _after_loss(self, entries: Sequence[_Entry], error: Exception) -> None:
+    def _after_loss(self, entries: Sequence[_Entry], error: ReplicaDiedError) -> None:
         for entry in entries:
             entry.num_losses += 1
             decision = after_loss(entry.num_losses, entry.alone, self.config.max_losses)
@@ -351,13 +359,37 @@ class Pool:
                 entry.alone = decision is AfterLoss.RETRY_ALONE
                 self._retry(entry)
 
+    async def _after_lost_result(
+        self, serving: Serving[_Entry], entries: Sequence[_Entry], error: ResultLostError
+    ) -> None:
+        """Try again, when what was full may have room."""
+        for entry in entries:
+            entry.num_lost_results += 1
+        num_failures = max(entry.num_lost_results for entry in entries)
+        jitter = random.random()  # noqa: S311  # no secret
+        await asyncio.sleep(retry_delay_s(self.config.restart_delay_s, num_failures, jitter))
+        if serving.lost:  # meanwhile, and with it all that it had
+            return
+        for entry in entries:
+            if entry.num_lost_results < MAX_LOST_RESULTS:
+                self._retry(entry)
+                continue
+            message = (
+                f"{self.name} must get its results; this one was lost on its way {MAX_LOST_RESULTS} times: {error}"
+            )
+            self._settle(entry, _caused(ItemError(message), error))
+
+    def _retry_alone(self, entries: Sequence[_Entry]) -> None:
+        for entry in entries:
+            entry.alone = True
+            self._retry(entry)
+
     def _retry(self, entry: _Entry) -> None:
         if not entry.outcome.done():
             self._enqueue(entry)
 
-    def _give_up(self, entry: _Entry, error: Exception) -> None:
-        if isinstance(error, ReplicaDiedError):
-            self._quarantine.add(entry.request, entry.cost, asyncio.get_running_loop().time())
+    def _give_up(self, entry: _Entry, error: ReplicaDiedError) -> None:
+        self._quarantine.add(entry.request, entry.cost, asyncio.get_running_loop().time())
         message = (
             f"{self.name} must answer within {self.config.call_timeout_s:g} s and stay alive; "
             f"{entry.num_losses} replicas were lost with this request, the last with nothing else on it: {error}"
@@ -372,6 +404,7 @@ class Pool:
             with log_context(stage=self.name):
                 log.error("pool failed", exc_info=error)
             self._close(_caused(EngineError(f"{self.name} failed: {type(error).__name__}: {error}"), error))
+            self._fleet.resize(0)  # no replica holds a GPU for nobody
 
     def _close(self, reason: EngineError) -> None:
         self._closed = reason
@@ -385,6 +418,23 @@ class Pool:
 
     def _under_way(self) -> list[Sequence[_Entry]]:
         return [batch for serving in self._fleet.at_work() for batch in serving.batches.values()]
+
+
+async def _check_it_lives(replica: Replica) -> None:
+    """What was lost with others is not to be blamed for a replica that died while idle. Raises ReplicaGoneError."""
+    try:
+        await replica.place()
+    except ReplicaDiedError as error:
+        raise ReplicaGoneError(str(error)) from error
+
+
+def _num_blamed(error: ReplicaDiedError, num_batches: int) -> int:
+    """How many of a lost replica's batches, in the order in which they ran or would have run, may have been its end."""
+    if isinstance(error, ReplicaGoneError):
+        return 0
+    if isinstance(error, ReplicaHungError):
+        return 1
+    return num_batches  # the answer to the first may have died with the process when the next had begun
 
 
 def _item_error(error: Exception) -> ItemError:

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from actors.errors import DubbingError, EngineError, EngineLoadError
+from actors.errors import DeviceLostError, DubbingError, EngineError, EngineLoadError
 from actors.host import ActorHost, BatchReport, EngineHost
 from actors.types import Task
 from cluster.config import StageConfig
@@ -30,6 +30,10 @@ class ReplicaOutOfMemoryError(ReplicaDiedError):
     """It was killed as its node had no memory left: what it ran may have been too much at a time."""
 
 
+class ReplicaGoneError(ReplicaDiedError):
+    """It had died before it was given anything."""
+
+
 class ReplicaHungError(ReplicaDiedError):
     """It is alive and does not answer: what it ran before has been answered, what is behind has not begun."""
 
@@ -42,7 +46,7 @@ class Replica(ABC):
     """Life: ``place`` and ``load`` once, ``run`` many times (several may be under way), ``close`` or ``kill``."""
 
     async def place(self) -> None:  # noqa: B027  # where there is no cluster, nothing
-        """Wait until there is a process for it. Raises ReplicaDiedError."""
+        """Wait until there is a process for it. Raises ReplicaDiedError; so it does when there is none any more."""
 
     @abstractmethod
     async def load(self) -> None:
@@ -109,6 +113,8 @@ class InlineReplica(Replica):
             raise ReplicaDiedError("replica was stopped")
         try:
             return done.result()
+        except DeviceLostError as error:
+            raise ReplicaDiedError(error.message) from error
         except DubbingError:
             raise
         except Exception as error:
@@ -159,6 +165,8 @@ class RayReplica(Replica):
             return await method.remote(*args)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
+            if isinstance(cause, DeviceLostError):
+                raise ReplicaDiedError(cause.message) from error
             if isinstance(cause, DubbingError):
                 raise cause from error
             raise EngineError(f"{type(cause).__name__}: {cause}") from error

@@ -125,18 +125,10 @@ def after_loss(num_losses: int, was_alone: bool, max_losses: int) -> AfterLoss:
     return AfterLoss.RETRY if num_losses == 1 and max_losses > 2 else AfterLoss.RETRY_ALONE
 
 
-def after_exhaustion(limits: BatchLimits, cost: float) -> BatchLimits:
-    """The limits to keep once a batch of several items, of this cost, was too large for memory."""
-    if cost <= 0:  # an engine that counts no cost leaves nothing to limit but the number
-        return limits.model_copy(update={"max_items": max(1, limits.max_items // 2)})
-    known = math.inf if limits.max_cost is None else limits.max_cost
-    return limits.model_copy(update={"max_cost": min(known, cost / 2)})
+def retry_delay_s(first_s: float, num_failures: int, jitter: float) -> float:
+    """How long to wait after so many failures: twice as long after each, ± a quarter as ``jitter`` in [0, 1) says.
 
-
-def restart_delay_s(first_s: float, num_failures: int, jitter: float) -> float:
-    """How long to wait after so many failed starts: twice as long after each, ± a quarter as ``jitter`` in [0, 1) says.
-
-    Without it, replicas that failed together would come back together, upon whatever they failed for.
+    Without it, what failed together would come back together, upon whatever it failed for.
     """
     delay_s = min(MAX_RESTART_DELAY_S, first_s * 2.0 ** min(num_failures - 1, 16))
     return delay_s * (0.75 + jitter / 2)

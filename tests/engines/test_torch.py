@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,3 +76,28 @@ def test_a_gpu_takes_bfloat16_where_it_is_native(
 def test_a_gpu_is_taken() -> None:
     assert torch_device("auto") == "cuda"
     assert torch_dtype("auto", "cuda") in (torch.bfloat16, torch.float16)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_kernel_that_fails_breaks_its_process_and_other_errors_do_not() -> None:
+    """In a process of its own, for it is of no use afterwards."""
+    subprocess.run([sys.executable, "-c", BREAKING], check=True, cwd=Path(__file__).parents[2])
+
+
+BREAKING = """
+import torch
+from actors.device import is_device_lost
+
+def error_of(call):
+    try:
+        call()
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        return error
+
+values = torch.zeros(4, device="cuda")
+assert not is_device_lost(error_of(lambda: values @ torch.zeros(5, device="cuda")))
+assert not is_device_lost(error_of(lambda: torch.zeros(1 << 50, device="cuda")))
+assert is_device_lost(error_of(lambda: values[torch.tensor([9], device="cuda")]))
+"""

@@ -73,6 +73,14 @@ async def test_poison_kills_only_itself(max_items: int) -> None:
     assert "RayActorError" in str(outcomes[7]) or "ActorDiedError" in str(outcomes[7])
 
 
+async def test_poison_that_breaks_its_device_costs_only_itself() -> None:
+    async with pool_of(Started()) as pool:
+        outcomes = await submit_all(pool, [Item(value=i, break_device=i == 7) for i in range(20)])
+        assert pool.stats().num_lost_replicas == 3
+    assert values(outcomes) == [ReplicaLostError if i == 7 else i for i in range(20)]
+    assert "its device must work" in outcomes[7].message
+
+
 async def test_a_replica_killed_from_outside_loses_nothing() -> None:
     start = Started()
     async with pool_of(start) as pool:
@@ -87,12 +95,14 @@ async def test_a_replica_killed_from_outside_loses_nothing() -> None:
         assert pool.stats().num_lost_replicas == 1
 
 
-async def test_a_replica_whose_process_is_killed_while_idle_loses_nothing() -> None:
-    start = Started()
-    async with pool_of(start, replicas=1) as pool:
-        echo = await pool.submit(Item(value=0))
-        psutil.Process(echo.pid).kill()
-        assert values(await submit_all(pool, [Item(value=i) for i in range(10)])) == list(range(10))
+async def test_nobody_is_blamed_for_replicas_whose_processes_are_killed_while_idle() -> None:
+    async with pool_of(Started(), replicas=3, max_items=1, max_losses=2) as pool:
+        pids: set[int] = set()
+        while len(pids) < 3:
+            pids |= {echo.pid for echo in await submit_all(pool, [Item(value=0, sleep_s=0.1)] * 6)}
+        for pid in pids:
+            psutil.Process(pid).kill()
+        assert (await pool.submit(Item(value=1))).value == 1
 
 
 async def test_a_hung_replica_is_replaced(tmp_path: Path) -> None:

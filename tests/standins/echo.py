@@ -22,6 +22,8 @@ class Item:
     sleep_s: float = 0.0
     fail: bool = False
     die: bool = False
+    break_device: bool = False
+    """All that this process is asked afterwards fails."""
     hang: bool = False
     hang_once: str | None = None
     """A file: hangs if it does not exist, and makes it."""
@@ -46,6 +48,7 @@ class EchoConfig(engine.EngineConfig):
 class Engine(engine.Engine[Item, Echo]):
     Config: ClassVar[type[engine.EngineConfig]] = EchoConfig
     config: EchoConfig
+    _device_is_broken = False
 
     def supports(self, *languages: str) -> bool:
         return True
@@ -69,6 +72,9 @@ class Engine(engine.Engine[Item, Echo]):
     def run(self, batch: Sequence[Item]) -> list[Echo | ItemFailure]:
         if self.config.exhaust_above is not None and len(batch) > self.config.exhaust_above:
             raise MemoryError(f"{len(batch)} items")
+        self._device_is_broken |= any(item.break_device for item in batch)
+        if self._device_is_broken:
+            raise RuntimeError("CUDA failed with error an illegal memory access was encountered")
         return [self._run(item) for item in batch]
 
     def _run(self, item: Item) -> Echo | ItemFailure:

@@ -26,11 +26,16 @@ class Fake(Replica):
         self._turn = asyncio.Lock()
         self._died = asyncio.Event()
 
+    async def place(self) -> None:
+        if self._died.is_set():
+            raise ReplicaDiedError("fake died")
+
     async def load(self) -> None:
         await self.world.on_load()
         self.state = "loaded"
 
     async def run(self, batch: Sequence[Item]) -> BatchReport:
+        await self.place()
         self.received.append([item.value for item in batch])
         work, death = asyncio.ensure_future(self._work(batch)), asyncio.ensure_future(self._died.wait())
         try:

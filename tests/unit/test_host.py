@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors import device
 from actors import host as host_module
 from actors.engine import Engine, EngineConfig
-from actors.errors import ConfigError, DubbingError, EngineLoadError, EngineMemoryError, ItemError
+from actors.errors import ConfigError, DeviceLostError, DubbingError, EngineLoadError, EngineMemoryError, ItemError
 from actors.host import EngineHost
 from actors.types import ItemFailure
 
@@ -118,13 +121,43 @@ def test_an_item_too_large_for_memory_alone_fails_alone() -> None:
     report = hosted(Doubling(rejecting(2, error=MemoryError("40 GB")))).run([1, 2, 3, 4])
     assert [getattr(result, "error", result) for result in report.results[2:]] == [6, 8]
     assert "MemoryError: 40 GB" in report.results[1].error.message
-    assert report.exhausted_cost == 2.0
+    assert report.exhausted_cost is None
 
 
-def test_torchs_out_of_memory_is_told_from_its_other_errors() -> None:
-    torch = pytest.importorskip("torch")
-    assert host_module.is_out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory"))
-    assert not host_module.is_out_of_memory(RuntimeError("shape mismatch"))
+def test_what_is_too_large_beside_an_item_too_large_alone_is_told() -> None:
+    def run(batch: Sequence[int]) -> list[Any]:
+        if 2 in batch or len(batch) > 3:
+            raise MemoryError
+        return [2 * item for item in batch]
+
+    assert hosted(Doubling(run)).run([2, 1, 1, 1, 1, 1, 1, 1]).exhausted_cost == 4.0
+
+
+def test_a_device_that_every_later_call_fails_on_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch does once a kernel has failed: no item is at fault that only comes after it."""
+    error = RuntimeError("CUDA error: device-side assert triggered")
+
+    def synchronize() -> None:
+        raise error
+
+    cuda = SimpleNamespace(is_initialized=lambda: True, synchronize=synchronize)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda, OutOfMemoryError=MemoryError))
+    engine = Doubling(rejecting(2, error=error))
+    with pytest.raises(DeviceLostError, match="its device must work; RuntimeError: CUDA error"):
+        hosted(engine).run([1, 2, 3])
+    assert engine.calls == [[1, 2, 3]]
+
+    cuda.synchronize = lambda: None
+    assert [type(result) for result in hosted(engine).run([1, 2, 3]).results] == [int, ItemFailure, int]
+
+
+def test_ctranslate2s_errors_are_told_by_their_text() -> None:
+    errors = [
+        RuntimeError("CUDA failed with error an illegal memory access was encountered"),
+        RuntimeError("CUDA failed with error out of memory"),
+        RuntimeError("no such token"),
+    ]
+    assert [device.is_device_lost(error) for error in errors] == [True, False, False]
 
 
 def test_an_item_error_is_kept_as_it_is() -> None:
@@ -155,10 +188,10 @@ def test_a_librarys_load_failure_becomes_an_engine_load_error_with_its_cause() -
 
 
 @pytest.mark.parametrize("error", [EngineLoadError("no weights"), ConfigError("no such voice")])
-def test_an_error_of_ours_is_not_wrapped(error: DubbingError) -> None:
-    with pytest.raises(type(error)) as caught:
+def test_an_error_of_ours_keeps_its_words(error: DubbingError) -> None:
+    with pytest.raises(EngineLoadError) as caught:
         hosted(Doubling(load=error)).load()
-    assert caught.value is error
+    assert caught.value.message == error.message
 
 
 def test_packages_are_checked_before_anything_is_loaded() -> None:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.errors import EngineError, EngineLoadError, ItemError, ReplicaLostError
+from actors.errors import ConfigError, EngineError, EngineLoadError, ItemError, ReplicaLostError
 from actors.types import ItemFailure
 from cluster.config import PoolConfig
+from cluster.memory_limit import FIRST_PATIENCE_BATCHES
 from cluster.pool import Pool
 from cluster.replicas import InlineReplica, ReplicaDiedError, ReplicaOutOfMemoryError, ResultLostError
 from cluster.scheduling import BatchLimits
@@ -228,6 +229,18 @@ async def test_a_death_between_batches_loses_nothing() -> None:
         assert await pool.submit(Item(value=1)) == 1
         world.replicas[0].kill()
         assert await submit_all(pool, items(*range(20))) == list(range(20))
+        assert pool.stats().num_lost_replicas == 1
+
+
+async def test_nobody_is_blamed_for_replicas_that_died_idle() -> None:
+    world = World()
+    async with world.pool(replicas=5, max_losses=2) as pool:
+        await settle()
+        for replica in world.replicas:
+            replica.kill()
+        assert await pool.submit(Item(value=1)) == 1
+        assert pool.stats().num_quarantined == 0
+    assert world.order_run == [1]
 
 
 async def test_a_replica_that_died_hurts_its_successor_by_nothing() -> None:
@@ -356,6 +369,39 @@ async def test_a_defect_of_the_pools_own_reaches_callers(error: Exception) -> No
     assert world.replicas[0].state == "killed"
 
 
+async def test_a_defect_leaves_no_replica_to_idle() -> None:
+    world = World()
+
+    async def load() -> None:
+        if len(world.replicas) == 2:
+            raise TypeError("broken fake")
+
+    async with world.pool() as pool:
+        assert await pool.submit(Item(value=1)) == 1
+        world.on_load = load
+        pool.resize(2)
+        await settle()
+        assert not pool.is_open
+        assert [replica.state for replica in world.replicas] == ["closed", "killed"]
+
+
+@pytest.mark.parametrize("error", [ConfigError("no model folder here"), ResultLostError("its node has gone")])
+async def test_a_replica_that_does_not_load_leaves_the_others_serving(error: Exception) -> None:
+    world = World()
+
+    async def load() -> None:
+        if len(world.replicas) == 2:
+            raise error
+
+    async with world.pool() as pool:
+        assert await pool.submit(Item(value=1)) == 1
+        world.on_load = load
+        pool.resize(2)
+        await settle()
+        assert await pool.submit(Item(value=2)) == 2
+        assert pool.stats().num_serving == 2  # it was tried again
+
+
 @in_virtual_time
 async def test_only_what_ran_is_blamed_for_a_hang() -> None:
     """With one loss allowed before the last, those behind it would run alone; they run together."""
@@ -403,7 +449,7 @@ async def test_a_batch_too_large_for_memory_limits_those_after_it() -> None:
     assert {len(batch) for batch in world.replicas[0].received} == {2}
 
 
-async def test_a_node_out_of_memory_halves_batches_and_blames_no_item() -> None:
+async def test_a_node_out_of_memory_halves_batches_and_costs_no_item() -> None:
     world = World()
 
     def refuse(batch: Sequence[Item]) -> None:
@@ -426,10 +472,25 @@ async def test_an_item_that_alone_is_too_much_for_its_node_is_given_up() -> None
             raise ReplicaOutOfMemoryError("node is low on memory")
 
     world.on_batch = refuse
-    async with world.pool(max_items=8) as pool:
-        outcomes = await submit_all(pool, items(*range(8)))
+    async with world.pool(max_items=16) as pool:
+        outcomes = await submit_all(pool, items(*range(16)))
+        assert pool.stats().num_lost_replicas == 3
     assert isinstance(outcomes.pop(3), ReplicaLostError)
-    assert outcomes == [0, 1, 2, 4, 5, 6, 7]
+    assert outcomes == [0, 1, 2, *range(4, 16)]
+
+
+async def test_batches_grow_again_once_memory_has_sufficed_for_a_while() -> None:
+    world = World()
+    world.on_batch = lambda batch: float(len(batch)) if len(batch) > 3 else None
+    async with world.pool(max_items=8) as pool:
+        await submit_all(pool, items(*range(8)))
+        world.on_batch = lambda batch: None
+        assert pool.stats().memory_cost_limit == 4.0
+        await submit_all(pool, items(*range(4 * FIRST_PATIENCE_BATCHES)))
+        assert pool.stats().memory_cost_limit is None
+        world.replicas[0].received.clear()
+        await submit_all(pool, items(*range(80)))
+    assert [len(batch) for batch in world.replicas[0].received] == [8] * 10
 
 
 async def test_a_lost_result_is_computed_again_on_the_same_replica() -> None:
@@ -446,6 +507,72 @@ async def test_a_lost_result_is_computed_again_on_the_same_replica() -> None:
     async with world.pool() as pool:
         assert await submit_all(pool, items(*range(10))) == list(range(10))
     assert len(world.replicas) == 1
+
+
+@in_virtual_time
+async def test_results_that_are_lost_for_seconds_are_waited_for() -> None:
+    world = World()
+    full_until_s = asyncio.get_running_loop().time() + 10
+
+    def lose(batch: Sequence[Item]) -> None:
+        if asyncio.get_running_loop().time() < full_until_s:
+            raise ResultLostError("the disk is full")
+
+    world.on_batch = lose
+    async with world.pool(restart_delay_s=0.5) as pool:
+        assert await submit_all(pool, items(*range(10))) == list(range(10))
+
+
+async def test_a_result_that_is_always_lost_costs_its_item_and_no_replica() -> None:
+    world = World()
+
+    def lose(batch: Sequence[Item]) -> None:
+        if any(item.value == 3 for item in batch):
+            raise ResultLostError("too large for the object store")
+
+    world.on_batch = lose
+    async with world.pool(max_items=1) as pool:
+        outcomes = await submit_all(pool, items(*range(5)))
+        assert pool.stats().num_lost_replicas == 0
+    assert isinstance(outcomes[3], ItemError)
+    assert "lost on its way 6 times: too large" in outcomes.pop(3).message
+    assert outcomes == [0, 1, 2, 4]
+
+
+async def test_a_replica_lost_while_its_lost_result_is_waited_for_runs_nothing_twice() -> None:
+    world = World()
+    lost = asyncio.Event()
+
+    def lose(batch: Sequence[Item]) -> None:
+        if not lost.is_set():
+            lost.set()
+            raise ResultLostError("its node is going")
+
+    world.on_batch = lose
+    async with world.pool(max_items=1, restart_delay_s=0.05) as pool:
+        await settle()
+        first = asyncio.create_task(pool.submit(Item(value=0)))
+        await lost.wait()
+        await settle()
+        world.replicas[0].kill()
+        assert await pool.submit(Item(value=1)) == 1
+        assert await first == 0
+        await asyncio.sleep(0.2)
+    assert sorted(world.order_run) == [0, 0, 1]  # once for the result that was lost
+
+
+async def test_what_fails_a_batch_on_its_way_fails_alone() -> None:
+    world = World()
+
+    def refuse(batch: Sequence[Item]) -> None:
+        if any(item.value == 3 for item in batch):
+            raise EngineError("cannot be pickled")
+
+    world.on_batch = refuse
+    async with world.pool(max_items=8) as pool:
+        outcomes = await submit_all(pool, items(*range(8)))
+    assert isinstance(outcomes.pop(3), ItemError)
+    assert outcomes == [0, 1, 2, 4, 5, 6, 7]
 
 
 # --- jobs
@@ -685,6 +812,13 @@ async def test_inline_reports_what_cannot_load() -> None:
     async with Pool("translation", stage_with(PoolConfig(), load_error=True), InlineReplica) as pool:
         with pytest.raises(EngineLoadError, match="weights"):
             await pool.submit(Item(value=1))
+
+
+async def test_inline_poison_that_breaks_its_device_costs_only_itself() -> None:
+    async with inline(restart_delay_s=0.0) as pool:
+        outcomes = await submit_all(pool, [Item(value=i, break_device=i == 2) for i in range(6)])
+    assert isinstance(outcomes.pop(2), ReplicaLostError)
+    assert [outcome.value for outcome in outcomes] == [0, 1, 3, 4, 5]
 
 
 async def test_inline_kill_ends_calls_that_wait_for_their_turn() -> None:

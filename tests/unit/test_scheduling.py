@@ -10,10 +10,9 @@ from cluster.scheduling import (
     ReplicaLoad,
     Send,
     Wait,
-    after_exhaustion,
     after_loss,
     next_batch,
-    restart_delay_s,
+    retry_delay_s,
 )
 
 NOW_S = 100.0
@@ -200,21 +199,12 @@ def test_every_item_is_given_up_after_max_losses_and_the_last_was_alone(max_loss
     assert alone
 
 
-def test_what_was_too_much_for_memory_is_remembered_and_only_ever_lowered() -> None:
-    limit = after_exhaustion(BatchLimits(max_items=8), 40.0)
-    assert (limit.max_cost, limit.max_items) == (20.0, 8)
-    assert after_exhaustion(limit, 100.0).max_cost == 20.0
-    assert after_exhaustion(limit, 20.0).max_cost == 10.0
-    assert after_exhaustion(BatchLimits(max_items=8), 0.0).max_items == 4
-    assert after_exhaustion(BatchLimits(max_items=1), 0.0).max_items == 1
-
-
 @given(st.integers(1, 10_000), st.floats(0, 0.999))
-def test_restarts_come_ever_more_rarely_and_not_together(num_failures: int, jitter: float) -> None:
-    delay_s = restart_delay_s(0.5, num_failures, jitter)
+def test_tries_come_ever_more_rarely_and_not_together(num_failures: int, jitter: float) -> None:
+    delay_s = retry_delay_s(0.5, num_failures, jitter)
     assert 0.375 <= delay_s <= 1.25 * MAX_RESTART_DELAY_S
-    assert restart_delay_s(0.5, num_failures, 0.0) < restart_delay_s(0.5, num_failures, 0.5)
-    assert restart_delay_s(0.5, num_failures, jitter) <= restart_delay_s(0.5, num_failures + 1, jitter)
+    assert retry_delay_s(0.5, num_failures, 0.0) < retry_delay_s(0.5, num_failures, 0.5)
+    assert retry_delay_s(0.5, num_failures, jitter) <= retry_delay_s(0.5, num_failures + 1, jitter)
 
 
 def test_of_replicas_equally_busy_the_first_to_begin_is_handed_the_next_batch() -> None:
