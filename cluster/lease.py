@@ -60,7 +60,7 @@ class Owner(BaseModel):
     def is_dead(self) -> bool:
         """Known to be: there is no such process here any more."""
         if not self.is_here():
-            return False
+            return self == NOBODY
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -68,6 +68,10 @@ class Owner(BaseModel):
         except PermissionError:  # somebody else's
             pass
         return _start_of(self.pid) != self.started
+
+
+NOBODY = Owner(token="", host="", boot_id="", pid=0, started="")
+"""Of a lease that cannot be read."""
 
 
 class Lease:
@@ -149,7 +153,12 @@ async def _taken(out: Path, path: Path, wait_s: float) -> Owner:
 def path_of(out: Path) -> Path:
     """The same however the folder is spelt, and short: its own name may be as long as names can be."""
     real = out.resolve()
-    return real.parent / f".raydub-{hashlib.sha256(os.fsencode(real.name)).hexdigest()[:16]}.lease"
+    return real.parent / f".raydub-{_digest(os.fsencode(real.name))}.lease"
+
+
+def right_to_succeed(path: Path, holder: Owner) -> Path:
+    """The lease of whoever may replace this owner's."""
+    return path.with_name(f".raydub-{_digest(f'{path.name} {holder.token}'.encode())}.lease")
 
 
 def _take(out: Path, path: Path) -> Owner:
@@ -158,30 +167,41 @@ def _take(out: Path, path: Path) -> Owner:
     aside = path.with_name(f".raydub-{owner.token}.lease")
     aside.write_text(owner.model_dump_json(), encoding="utf-8")
     try:
-        for _ in range(MAX_TRIES):
-            with contextlib.suppress(FileExistsError):
-                os.link(aside, path)
-                return owner
-            holder = _owner_of(path)
-            if holder is not None and not holder.is_dead() and not _is_stale(path, aside):
-                raise _held(out, holder)
-            _remove(path, holder)
+        if _seize(path, aside):
+            return owner
     finally:
         aside.unlink(missing_ok=True)
-    raise _held(out, _owner_of(path))  # others are quicker, time and again
+    raise _held(out, _owner_of(path))
 
 
-def _remove(path: Path, holder: Owner | None) -> None:
-    """Of several who find a lease abandoned, one removes it; a newer one is put back."""
-    grave = path.with_name(f".raydub-{uuid.uuid4().hex}.lease")
-    with contextlib.suppress(FileNotFoundError):
-        path.rename(grave)
-        if _owner_of(grave) != holder:
-            with contextlib.suppress(FileExistsError):
-                os.link(grave, path)
-        else:
-            log.warning("lease of a dead run taken over lease=%s owner=%s", path, holder)
-        grave.unlink()
+def _seize(path: Path, aside: Path) -> bool:
+    """Make the lease that of ``aside``, if it is free or abandoned.
+
+    Of several who find it abandoned, one gets the right to succeed its owner, itself a lease: a file that all of
+    them would name alike. Nobody else may then replace that owner's lease.
+    """
+    for _ in range(MAX_TRIES):
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)
+            return True
+        holder = _owner_of(path)
+        if holder is None:  # released just now
+            continue
+        if not holder.is_dead() and not _is_stale(path, aside):
+            return False
+        right = right_to_succeed(path, holder)
+        if not _seize(right, aside):
+            return False
+        try:
+            if _owner_of(path) == holder:  # else somebody had the right before, and has used it
+                replacement = aside.with_name(f".raydub-{uuid.uuid4().hex}.lease")
+                os.link(aside, replacement)
+                replacement.replace(path)
+                log.warning("lease of a dead run taken over lease=%s owner=%s", path, holder)
+                return True
+        finally:
+            right.unlink(missing_ok=True)
+    return False
 
 
 def _is_stale(path: Path, aside: Path) -> bool:
@@ -199,15 +219,21 @@ def _mtime_s(path: Path) -> float | None:
 
 
 def _owner_of(path: Path) -> Owner | None:
-    """None if there is no lease, or none that can be read."""
+    """None if there is no lease; NOBODY if it cannot be read."""
     try:
         return Owner.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
+    except FileNotFoundError:
         return None
+    except ValidationError:
+        return NOBODY
+
+
+def _digest(name: bytes) -> str:
+    return hashlib.sha256(name).hexdigest()[:16]
 
 
 def _held(out: Path, holder: Owner | None) -> CapacityError:
-    who = "another run" if holder is None else f"process {holder.pid} on {holder.host}"
+    who = "another run" if holder in (None, NOBODY) else f"process {holder.pid} on {holder.host}"
     return CapacityError(
         f"one run at a time must write an output; {who} is at work on {out}; wait for it, or choose another --out",
         retry_after_s=EXPIRY_S,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -184,28 +185,45 @@ async def test_the_heart_beats(out: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert beaten.wait(30)
 
 
-async def test_of_many_who_find_it_abandoned_one_gets_it(out: Path) -> None:
-    leave(out, pid=2**22 + 1)
-    start, all_tried = threading.Barrier(8), threading.Barrier(8)
-    won: list[bool] = []
+@pytest.mark.parametrize("left", ["by the dead", "by the dead and an heir who died", "unreadable"])
+def test_of_many_who_find_it_abandoned_one_gets_it(out: Path, left: str) -> None:
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # else a thread would be done before the next begins
+    try:
+        for _ in range(40):
+            path = leave(out, pid=2**22 + 1)
+            if left == "unreadable":
+                path.write_text("half a le")
+            elif left == "by the dead and an heir who died":
+                lease.right_to_succeed(path, Owner.model_validate_json(path.read_text())).write_text(path.read_text())
+            assert sorted(who_gets_it(out, 6)) == [False] * 5 + [True]
+            assert list(out.parent.iterdir()) == []
+    finally:
+        sys.setswitchinterval(before_s)
+
+
+def who_gets_it(out: Path, number: int) -> list[bool]:
+    """Of so many who try at a time."""
+    start, all_tried = threading.Barrier(number, timeout=60), threading.Barrier(number, timeout=60)
+    outcomes: list[bool] = []
 
     async def run() -> None:
         start.wait()
-        try:
-            async with held(out) as own:
-                all_tried.wait()
-                own.check()
-                won.append(True)
-        except CapacityError:
+        async with contextlib.AsyncExitStack() as stack:
+            own = None
+            with contextlib.suppress(CapacityError):
+                own = await stack.enter_async_context(held(out))
             all_tried.wait()
-            won.append(False)
+            if own is not None:
+                own.check()
+            outcomes.append(own is not None)
 
-    threads = [threading.Thread(target=asyncio.run, args=(run(),)) for _ in range(8)]
+    threads = [threading.Thread(target=asyncio.run, args=(run(),)) for _ in range(number)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(won) == [False] * 7 + [True]
+    return outcomes
 
 
 async def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
