@@ -19,6 +19,7 @@ import ray.exceptions
 from actors.errors import MediaError
 from cluster import lease, logs, places
 from cluster.config import Config
+from cluster.deadline import within
 from cluster.fetch import describe
 from cluster.logs import log_context
 from cluster.media import probe
@@ -187,11 +188,10 @@ class _RemoteDriver:
 
     async def _within(self, timeout_s: float, method: Any) -> None:
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._call(method)
+            await within(timeout_s, self._call(method))
         except TimeoutError as error:
             self._is_open = False
-            raise DriverDiedError(f"no answer within {timeout_s:g} s") from error
+            raise DriverDiedError(str(error)) from error
 
     async def _call(self, method: Any, *args: Any) -> Any:
         try:
