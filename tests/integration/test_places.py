@@ -137,7 +137,7 @@ def test_of_a_place_that_nobody_can_read_nothing_is_known() -> None:
 
 def test_a_folder_that_cannot_be_made_is_told_as_any_place(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(MediaError, match="a.json must be writable"):
+    with pytest.raises(MediaError, match=r"a\.json must be writable"):
         places.write_bytes(str(tmp_path / "file" / "a.json"), b"")
 
 
