@@ -7,10 +7,8 @@ Exit status: 0 all well; 1 some input failed, the others are done; 2 wrong usage
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -19,12 +17,11 @@ import typer
 from rich.console import Console
 
 from actors import languages
-from actors.errors import ConfigError, DubbingError
+from actors.errors import ConfigError
 from cluster import cli_ab, cli_jobs, cli_models, cli_store, logs, places
 from cluster.cli_options import (
     EXIT_INPUT,
     EXIT_INTERRUPTED,
-    EXIT_USAGE,
     AsJson,
     AudioTrack,
     ConfigName,
@@ -33,6 +30,7 @@ from cluster.cli_options import (
     LogLevel,
     ProfileName,
     Set,
+    run_app,
     until_terminated,
 )
 from cluster.config import Config, dump_yaml, load_config
@@ -214,16 +212,7 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
 
 
 def main() -> None:
-    """Entry point: errors raydub raises on purpose become one line and an exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        # File names may hold bytes that are no text; to print one must not end the run.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        app()
-    except DubbingError as error:
-        print(f"raydub: {error.message}", file=sys.stderr)
-        sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_INPUT)
+    run_app(app)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import cluster
-from actors.errors import ConfigError, DubbingError
+from actors.errors import ConfigError, DubbingError, MediaError
 from cluster import ledger, places
 from cluster.cli_options import EXIT_INPUT, ConfigName, From, ProfileName, Set
 from cluster.config import load_config
@@ -121,7 +121,10 @@ def show(job: JobId, address: Address = None, as_json: AsJson = False) -> None:
     has_ended = details.status in ENDED
     known, waiting = [], []
     for each in jobs:
-        status = ledger.read_status(each.out_place)
+        try:
+            status = ledger.read_status(each.out_place)
+        except MediaError as error:
+            status = ledger.unknown(each, error)
         if status is None or (has_ended and status.state == ledger.RUNNING):
             waiting.append(each.source_place)
         else:

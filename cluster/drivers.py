@@ -19,6 +19,7 @@ import ray.exceptions
 from actors.errors import MediaError
 from cluster import lease, logs, places
 from cluster.config import Config
+from cluster.deadline import within
 from cluster.fetch import describe
 from cluster.logs import log_context
 from cluster.media import probe
@@ -187,11 +188,10 @@ class _RemoteDriver:
 
     async def _within(self, timeout_s: float, method: Any) -> None:
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._call(method)
+            await within(timeout_s, self._call(method))
         except TimeoutError as error:
             self._is_open = False
-            raise DriverDiedError(f"no answer within {timeout_s:g} s") from error
+            raise DriverDiedError(str(error)) from error
 
     async def _call(self, method: Any, *args: Any) -> Any:
         try:
@@ -237,49 +237,46 @@ class _Coordinator:
                 if await self._open(remote):
                     num_failures = 0
                     await self._work(driver, remote)
-            except* DriverStartError as errors:
+            except DriverStartError as error:
                 num_failures += 1
-                await self._after_start_failure(driver, num_failures, errors.exceptions[0])
-            except* DriverDiedError as errors:
-                self._lose(driver, errors.exceptions[0])
+                await self._after_start_failure(driver, num_failures, error)
             finally:
                 await remote.close()
 
     async def _has_work(self) -> bool:
         """Waits while all there is is in other hands, that might yet drop it; False when all is done."""
-        while not self._sharding.has_waiting and not self._sharding.is_done:
-            await self._changed.wait()
+        await self._until(lambda: self._sharding.has_waiting or self._sharding.is_done)
         return not self._sharding.is_done
 
     async def _open(self, remote: _RemoteDriver) -> bool:
         """False if it was no longer needed before it was there: a full cluster may keep it waiting."""
         opening = asyncio.create_task(remote.open())
-        unneeded = asyncio.create_task(self._nothing_waits())
+        opening.add_done_callback(lambda _: self._tell())
         try:
-            await asyncio.wait((opening, unneeded), return_when=asyncio.FIRST_COMPLETED)
+            await self._until(lambda: opening.done() or not self._sharding.has_waiting)
             if opening.done():
                 opening.result()
             return opening.done()
         finally:
             opening.cancel()
-            unneeded.cancel()
-
-    async def _nothing_waits(self) -> None:
-        while self._sharding.has_waiting:
-            await self._changed.wait()
 
     async def _work(self, driver: int, remote: _RemoteDriver) -> None:
-        """Until nothing is left to take: replicas without work are released, not kept for what might come back."""
-        async with asyncio.TaskGroup() as group:
-            watch: asyncio.Task[None] = group.create_task(remote.watch())
-            while self._sharding.has_waiting or self._sharding.num_running(driver):
-                index = self._sharding.take(driver)
-                if index is None:
-                    await self._changed.wait()
-                else:
-                    self._on_start(self._jobs[index])
-                    group.create_task(self._dub(driver, remote, index))
-            watch.cancel()
+        """Until the driver is lost, or nothing is left to take: replicas without work are released, not kept for
+        what might come back.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                watch: asyncio.Task[None] = group.create_task(remote.watch())
+                while self._sharding.has_waiting or self._sharding.num_running(driver):
+                    index = self._sharding.take(driver)
+                    if index is None:
+                        await self._changed.wait()
+                    else:
+                        self._on_start(self._jobs[index])
+                        group.create_task(self._dub(driver, remote, index))
+                watch.cancel()
+        except* DriverDiedError as errors:
+            self._lose(driver, errors.exceptions[0])
 
     async def _dub(self, driver: int, remote: _RemoteDriver, index: int) -> None:
         outcome = await remote.dub(self._jobs[index])
@@ -313,6 +310,10 @@ class _Coordinator:
         self.outcomes[index] = outcome
         self._on_outcome(outcome)
         self._tell()
+
+    async def _until(self, is_so: Callable[[], bool]) -> None:
+        while not is_so():
+            await self._changed.wait()
 
     def _tell(self) -> None:
         """Wake all that wait for a change."""

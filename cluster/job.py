@@ -15,8 +15,9 @@ import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from actors import languages
-from actors.errors import ConfigError
+from actors.errors import ConfigError, MediaError
 from cluster import ledger, logs, places
+from cluster.cli_options import EXIT_INPUT, run_app
 from cluster.config import Config, load_config
 from cluster.drivers import run_sharded
 from cluster.items import Item, is_manifest, jobs_of, read_items
@@ -26,8 +27,6 @@ from cluster.pools import ray_session
 from cluster.runner import Outcome
 
 log = logging.getLogger("cluster.job")  # as an entry point this module is called __main__
-
-EXIT_INPUT = 1
 
 
 class Spec(BaseModel):
@@ -65,7 +64,10 @@ def items_of(inputs: Sequence[str], to: str | None, source_language: str | None)
 
 
 async def run_batch(spec: Spec, config: Config) -> Summary:
-    """Dub what does not stand yet, and write down what became of each as it comes."""
+    """Dub what does not stand yet, and write down what became of each as it comes.
+
+    Raises MediaError if the summary cannot be written.
+    """
     jobs = jobs_of(spec.items, spec.out, config)
     marks, found = await asyncio.to_thread(ledger.standing, jobs, config)
     kept = [status for status in found if status is not None]
@@ -87,7 +89,10 @@ async def run_batch(spec: Spec, config: Config) -> Summary:
 
 
 class _Batch:
-    """Writes statuses, one at a time and in order, and the summary."""
+    """Writes statuses, one at a time and in order, and the summary.
+
+    A status that cannot be written costs no dub: the summary has it, and it is tried once more at the end.
+    """
 
     def __init__(self, out: str, config: Config, kept: Sequence[ItemStatus], num_items: int) -> None:
         self._out = out
@@ -95,22 +100,41 @@ class _Batch:
         self._statuses = list(kept)
         self._num_kept = len(kept)
         self._num_items = num_items
+        self._unwritten: dict[str, ItemStatus] = {}
+        """The latest of each item, by its output."""
         self._writing = asyncio.Lock()
 
     async def note_start(self, status: ItemStatus) -> None:
         async with self._writing:
-            await asyncio.to_thread(ledger.write_status, status)
+            await self._write(status)
 
     async def note(self, status: ItemStatus) -> None:
         async with self._writing:
             self._statuses.append(status)
             log.info("item state=%s source=%s error=%s", status.state, status.source, status.error)
-            await asyncio.to_thread(ledger.write_status, status)
+            await self._write(status)
 
     async def end(self) -> Summary:
+        """Raises MediaError."""
+        await asyncio.gather(*map(self._write, tuple(self._unwritten.values())))
         summary = ledger.summarise(self._statuses, self._num_items, self._num_kept, self._config, ended=True)
-        await asyncio.to_thread(ledger.write_summary, summary, self._out)
+        try:
+            await asyncio.to_thread(ledger.write_summary, summary, self._out)
+        except MediaError as error:
+            raise MediaError(
+                f"the batch's summary must be written; {error.message}; the log has what became of each item, and the "
+                f"same batch again keeps what stands"
+            ) from error
         return summary
+
+    async def _write(self, status: ItemStatus) -> None:
+        try:
+            await asyncio.to_thread(ledger.write_status, status)
+        except MediaError as error:
+            log.warning("status not written state=%s out=%s error=%s", status.state, status.out, error.message)
+            self._unwritten[status.out] = status
+        else:
+            self._unwritten.pop(status.out, None)
 
 
 def run_spec(spec: Spec) -> int:
@@ -159,4 +183,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    run_app(app)

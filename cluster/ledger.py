@@ -31,7 +31,7 @@ from cluster.runner import Outcome
 log = logging.getLogger(__name__)
 
 STATUS_NAME, SUMMARY_NAME, PAGE_NAME = "status.json", "summary.json", "summary.html"
-RUNNING = "running"
+RUNNING, UNKNOWN = "running", "unknown"
 STANDING = ("done", "degraded", "unchanged")
 NUM_READERS = 16
 
@@ -53,7 +53,8 @@ class ItemStatus(BaseModel):
     source: str
     out: str
     state: str
-    """done, degraded, unchanged (nothing to dub), failed; running, which it stays if the batch is killed."""
+    """done, degraded, unchanged (nothing to dub), failed; running, which it stays if the batch is killed; unknown
+    where it cannot be read."""
     fingerprint: str
     """Of the input, the item's settings and the configuration: another one means the results are of something else."""
     error: str | None
@@ -74,7 +75,7 @@ class Summary(BaseModel):
     """None while the batch runs."""
     num_items: int
     states: dict[str, int]
-    """done, degraded, unchanged, failed, running, waiting."""
+    """done, degraded, unchanged, failed, running, unknown, waiting."""
     num_kept: int
     """Of these, items whose results stood from an earlier run."""
     media_s: float
@@ -126,7 +127,7 @@ def _identity(place: str, config: Config) -> str:
 
 
 def read_status(out: str) -> ItemStatus | None:
-    """None if there is none that can be read."""
+    """None if there is none, or none of this version. Raises MediaError if that cannot be known."""
     data = places.read_bytes(places.join(out, STATUS_NAME))
     try:
         return None if data is None else ItemStatus.model_validate_json(data)
@@ -135,11 +136,18 @@ def read_status(out: str) -> ItemStatus | None:
 
 
 def standing(jobs: Sequence[Job], config: Config) -> tuple[list[str], list[ItemStatus | None]]:
-    """Each job's fingerprint, and its status if its results stand and are of the same."""
+    """Each job's fingerprint, and its status if its results stand and are of the same.
+
+    What cannot be known does not stand: its driver finds the results in the store, or says what is wrong.
+    """
 
     def look(job: Job) -> tuple[str, ItemStatus | None]:
         mark = fingerprint(job, config)
-        status = read_status(job.out_place)
+        try:
+            status = read_status(job.out_place)
+        except MediaError as error:
+            log.warning("status not read, its item is dubbed again out=%s error=%s", job.out_place, error.message)
+            return mark, None
         stands = status is not None and status.state in STANDING and status.fingerprint == mark
         stands = stands and places.identity_of(places.join(job.out_place, MANIFEST_NAME)) is not None
         return mark, status if stands else None
@@ -153,6 +161,13 @@ def running(job: Job, mark: str) -> ItemStatus:
     """Of an item that a driver was given."""
     return ItemStatus(
         source=job.source_place, out=job.out_place, state=RUNNING, fingerprint=mark, error=None, ended=None
+    )
+
+
+def unknown(job: Job, error: MediaError) -> ItemStatus:
+    """Of an item whose status cannot be read."""
+    return ItemStatus(
+        source=job.source_place, out=job.out_place, state=UNKNOWN, fingerprint="", error=error.message, ended=None
     )
 
 

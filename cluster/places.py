@@ -113,8 +113,8 @@ def size_of(place: str) -> int | None:
 def _info(place: str) -> dict[str, Any] | None:
     if is_http(place):
         return None
-    fs, path = file_system(place)
     try:
+        fs, path = file_system(place)
         info: dict[str, Any] = fs.info(path)
     except Exception:  # whatever stands in the way is told by the one who reads it
         return None
@@ -138,8 +138,7 @@ def read_bytes(place: str) -> bytes | None:
 def write_bytes(place: str, data: bytes) -> None:
     """Whole or not at all. Raises MediaError."""
     if not is_url(place):
-        Path(place).parent.mkdir(parents=True, exist_ok=True)
-        return replace_bytes(Path(place), data)
+        return _write_here(Path(place), data)
     fs, path = file_system(place)
 
     def write() -> None:
@@ -147,6 +146,14 @@ def write_bytes(place: str, data: bytes) -> None:
         fs.pipe_file(path, data)
 
     told(place, write)
+
+
+def _write_here(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_bytes(path, data)
+    except OSError as error:
+        raise MediaError(f"{path} must be writable; {error}; check its folder, and what room its disk has") from error
 
 
 def download(place: str, to: Path, config: FetchConfig) -> None:
@@ -223,7 +230,7 @@ def told(place: str, work: Callable[[], T], patience_s: float = 0.0) -> T:
     """What ``work`` returns, tried three times and for as long as this; its failure, whatever library it comes from,
     as a MediaError.
     """
-    lasting = (FileNotFoundError, PermissionError, IsADirectoryError, MediaError)
+    lasting = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, MediaError)
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: not isinstance(error, lasting)),
         stop=tenacity.stop_after_attempt(3) & tenacity.stop_after_delay(patience_s),

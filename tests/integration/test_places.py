@@ -130,6 +130,17 @@ def test_urls_without_a_name(place: str) -> None:
         places.name_of(place)
 
 
+def test_of_a_place_that_nobody_can_read_nothing_is_known() -> None:
+    place = "nowhere://bucket/a.mp4"
+    assert (places.identity_of(place), places.size_of(place)) == (None, None)
+
+
+def test_a_folder_that_cannot_be_made_is_told_as_any_place(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MediaError, match=r"a\.json must be writable"):
+        places.write_bytes(str(tmp_path / "file" / "a.json"), b"")
+
+
 @pytest.mark.parametrize("place", ["nowhere://bucket/out", "https://host/out"])
 def test_places_that_cannot_be_written(place: str) -> None:
     with pytest.raises(ConfigError):
