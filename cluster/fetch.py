@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from actors.errors import MediaError
 
 CHUNK_BYTES = 1 << 20
+MAX_PORT = 65535
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """IPv4 addresses as IPv6 ones of a translating network (RFC 6052); the last 32 bits are the real target."""
 
@@ -124,7 +125,7 @@ def shown(url: str) -> str:
     try:
         parsed = httpx.URL(url)
         return str(parsed.copy_with(userinfo=b"", query=None, fragment=None))
-    except (httpx.InvalidURL, TypeError):
+    except (httpx.InvalidURL, TypeError, ValueError):
         return "the URL"
 
 
@@ -182,18 +183,28 @@ def check_url(url: str, config: FetchConfig) -> None:
 def _parsed(url: str) -> httpx.URL:
     try:
         target = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError) as error:
+        has_host = bool(target.host)
+    except (httpx.InvalidURL, TypeError, ValueError) as error:  # of idna and UTF-8 too
         raise MediaError(f"a URL must be well formed, such as https://host/talk.mp4; {error}") from error
-    if not target.host:
+    if not has_host:
         raise MediaError(f"a URL must name a host, such as https://host/talk.mp4; {shown(url)} names none")
+    return _with_port(target)
+
+
+def _with_port(target: httpx.URL) -> httpx.URL:
+    """Raises MediaError if nothing can be connected to by it."""
+    if target.port is not None and not 1 <= target.port <= MAX_PORT:
+        raise MediaError(f"a URL's port must be between 1 and {MAX_PORT}; that of {shown(str(target))} is not")
     return target
 
 
 def _redirected(target: httpx.URL, response: httpx.Response) -> httpx.URL:
     try:
-        return target.copy_with(userinfo=b"").join(response.headers["location"])
-    except (httpx.InvalidURL, TypeError) as error:
+        to = target.copy_with(userinfo=b"").join(response.headers["location"])
+        _ = to.host  # decoded when it is asked for
+    except (httpx.InvalidURL, TypeError, ValueError) as error:
         raise MediaError(f"{shown(str(target))} redirects to what is no URL; use the file's own URL") from error
+    return _with_port(to)
 
 
 async def _open(

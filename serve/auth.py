@@ -64,10 +64,12 @@ class KeyRing:
                 found = known.caller
         return found if len(key) <= MAX_KEY_CHARS else None
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no key is known, as of the last ``find``."""
-        return not self._configured and not self._stored
+    async def is_empty(self) -> bool:
+        """Whether no key is known."""
+        if self._configured:
+            return False
+        await self._refresh()
+        return not self._stored
 
     async def _refresh(self) -> None:
         now_s = time.monotonic()

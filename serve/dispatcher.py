@@ -35,7 +35,7 @@ from serve.jobs import Jobs
 from serve.leases import LeaseLostError, Leases, Outcome
 from serve.settings import ServeSettings
 from serve.tables import Dub, DubState
-from serve.tidying import long_deleted, tidy
+from serve.tidying import long_deleted, tidy, without_job
 from serve.webhooks import Webhooks
 from serve.work import Work
 
@@ -268,12 +268,22 @@ class Dispatcher:
         settings = self.settings
         keep_events_s, attempts = settings.keep_events_s, settings.webhook_attempts
         while True:
-            for dub_id in await until_it_answers(functools.partial(long_deleted, self.database)):
-                await asyncio.to_thread(self.files.delete, dub_id)
+            try:
+                await self._remove_media()
+            except BucketError as error:
+                log.warning("media not removed, tried again later error=%s", error)
             query = functools.partial(tidy, self.database, keep_events_s=keep_events_s, webhook_attempts=attempts)
             if num_events := await until_it_answers(query):
                 log.info("old events removed num_events=%d", num_events)
             await asyncio.sleep(min(TIDY_EVERY_S, keep_events_s))
+
+    async def _remove_media(self) -> None:
+        """Of jobs that are deleted, and of those that never came to be. Raises BucketError."""
+        there = await asyncio.to_thread(self.files.dub_ids)
+        strays = functools.partial(without_job, self.database, there, 2 * self.settings.upload_max_s)
+        deleted = functools.partial(long_deleted, self.database)
+        for dub_id in (*await until_it_answers(strays), *await until_it_answers(deleted)):
+            await asyncio.to_thread(self.files.delete, dub_id)
 
     async def _watch_database(self) -> None:
         while True:

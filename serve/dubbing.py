@@ -217,7 +217,7 @@ def _add_state(router: APIRouter) -> None:
         done, failed or cancelled. After a dispatcher's death `started` comes again, and lines with the same ids."""
         view = await dispatcher.jobs.get(caller.owner, dub_id)
         after = last_event_id or 0
-        if view.dub.state in FINAL and view.dub.num_events <= after:
+        if view.dub.state in FINAL and not await dispatcher.jobs.events_after(dub_id, after, limit=1):
             return Response(status_code=204)
         told = follow(dispatcher.jobs, dispatcher.bells, caller.owner, dub_id, after, lambda: dispatcher.is_leaving)
         return EventSourceResponse(_as_sse(told), ping=15, headers={"Cache-Control": "no-store"})

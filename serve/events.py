@@ -193,16 +193,15 @@ async def follow(
 ) -> AsyncIterator[Event]:
     """Events behind number ``after``, those to come too; ends with the job, when it is deleted, or on leaving."""
     while not is_leaving():
-        events = await until_it_answers(functools.partial(jobs.events_after, dub_id, after))
-        for event in events:
-            after = event.number
-            yield event
-        if events:
-            continue
         try:
             view = await until_it_answers(lambda: jobs.get(owner, dub_id))
         except DubbingError:
             return
-        if view.dub.state in FINAL and view.dub.num_events <= after:
-            return
-        await bells.wait(dub_id, LOOK_S)
+        events = await until_it_answers(functools.partial(jobs.events_after, dub_id, after))
+        for event in events:
+            after = event.number
+            yield event
+        if not events:
+            if view.dub.state in FINAL:  # before its events were read: these are all there will be
+                return
+            await bells.wait(dub_id, LOOK_S)

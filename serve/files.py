@@ -171,6 +171,14 @@ class JobFiles:
         if self.bucket is not None:
             self.bucket.remove(self.name_of(self.folder(dub_id)))
 
+    def dub_ids(self) -> list[str]:
+        """Of which there is anything."""
+        if self.bucket is None:
+            names = [path.name for path in self._root.iterdir()] if self._root.is_dir() else []
+        else:
+            names = [name.rpartition("/")[2] for name in self.bucket.children("dubs")]
+        return [name for name in names if re.fullmatch(ID_PATTERN, name)]
+
     # --- with a bucket, the space here
 
     def has_room(self) -> bool:

@@ -16,7 +16,7 @@ from actors.errors import CapacityError
 from serve.database import Database
 from serve.errors import ConflictError, NotFoundError, ServiceFullError
 from serve.settings import KeyLimits
-from serve.tables import ACTIVE, Dub, DubState, Edit, Event, Target, TargetState
+from serve.tables import ACTIVE, Delivery, Dub, DubState, Edit, Event, Target, TargetState
 
 DAY_S = 24 * 3600.0
 RETRY_WHEN_FULL_S = 30.0
@@ -137,6 +137,10 @@ class Jobs:
             number = (await session.execute(waiting)).scalar_one_or_none()
             if number is not None:
                 session.add(Event(dub_id=dub.id, number=number, kind="cancelled", data={}, created_s=now_s))
+                targets = update(Target).where(Target.dub_id == dub.id, Target.state == TargetState.QUEUED)
+                await session.execute(targets.values(state=TargetState.FAILED))
+                if dub.webhook_url is not None:
+                    session.add(Delivery.of(dub, dub.webhook_url, DubState.CANCELLED, None))
             running = update(Dub).where(Dub.id == dub.id, Dub.state == DubState.RUNNING)
             await session.execute(running.values(cancel_requested=True, updated_s=now_s))
             await session.refresh(dub)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from sqlalchemy import ColumnElement, ScalarSelect, and_, func, insert, or_, sel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from serve.database import Database
-from serve.ids import new_dub_id
 from serve.tables import Delivery, Dub, DubState, Event, Target, TargetState
 
 
@@ -143,7 +141,7 @@ class Leases:
             else:
                 await session.execute(targets.values(state=TargetState.FAILED, error=outcome.error))
             if dub.webhook_url is not None:
-                session.add(_delivery(dub, dub.webhook_url, outcome))
+                session.add(Delivery.of(dub, dub.webhook_url, outcome.state, outcome.error))
 
     async def _append(
         self,
@@ -184,18 +182,3 @@ def _is_free(now_s: float, resume: bool, under_way: Collection[str]) -> ColumnEl
 
 def _num_targets(dub_id: str) -> ScalarSelect[int]:
     return select(func.count()).select_from(Target).where(Target.dub_id == dub_id).scalar_subquery()
-
-
-def _delivery(dub: Dub, url: str, outcome: Outcome) -> Delivery:
-    now_s = time.time()
-    body = {"type": f"dub.{outcome.state.value}", "dub_id": dub.id, "created_s": now_s, "error": outcome.error}
-    return Delivery(
-        id=new_dub_id().replace("dub_", "msg_"),
-        dub_id=dub.id,
-        url=url,
-        body=json.dumps(body),
-        num_attempts=0,
-        due_s=now_s,
-        delivered_s=None,
-        error=None,
-    )

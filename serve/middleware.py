@@ -19,6 +19,7 @@ from serve.settings import ServeSettings, is_loopback
 LOCAL = "local"
 """The owner of what is made without a key."""
 KEY_COOKIE = "raydub_key"
+PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 WRONG_KEYS_PER_MIN = 60
 """From one address."""
 
@@ -74,29 +75,31 @@ class Guard:
 
     async def _identify(self, scope: Scope, headers: Headers) -> Caller:
         key = given_key(headers) or (key_of_page(headers) if scope["method"] in ("GET", "HEAD") else None)
-        if key is not None:
-            caller = await self._ring().find(key)
-            if caller is None and self._ring().is_empty and not self._needs_key(scope):
-                # OpenAI's clients must be given a key, and people give them any where none is asked for.
-                return self._local(headers)
-            if caller is None:
-                client = scope.get("client") or ("unknown", 0)
-                self._rates.spend(f"wrong:{client[0]}", WRONG_KEYS_PER_MIN)
-                raise UnauthorizedError("the API key must be one that is known here and not revoked")
+        if key is not None and (caller := await self._ring().find(key)) is not None:
             return caller
-        if self._needs_key(scope):
+        # OpenAI's clients must be given a key, and people give them any where there are none.
+        if not await self._needs_key(scope, headers) and (key is None or await self._ring().is_empty()):
+            return self._local(headers)
+        if key is None:
             raise UnauthorizedError("an API key must be given, as `Authorization: Bearer KEY` or `xi-api-key: KEY`")
-        return self._local(headers)
+        client = scope.get("client") or ("unknown", 0)
+        self._rates.spend(f"wrong:{client[0]}", WRONG_KEYS_PER_MIN)
+        raise UnauthorizedError("the API key must be one that is known here and not revoked")
 
     def _local(self, headers: Headers) -> Caller:
         self._check_local(headers)
         return Caller(owner=LOCAL, limits=self._settings.auth.limits)
 
-    def _needs_key(self, scope: Scope) -> bool:
-        """By the settings; unless they say that none is needed, also where the socket itself is not loopback's."""
+    async def _needs_key(self, scope: Scope, headers: Headers) -> bool:
+        """By the settings; unless they say that none is needed, also where there are keys, where the socket itself is
+        not loopback's, and where a proxy on this machine passes on what came from another.
+        """
+        if self._settings.auth.required is False:
+            return False
         server = scope.get("server")
         reached_from_afar = server is not None and not is_loopback(server[0])
-        return self._settings.requires_key or (self._settings.auth.required is None and reached_from_afar)
+        is_passed_on = any(name in headers for name in PROXY_HEADERS)
+        return self._settings.requires_key or reached_from_afar or is_passed_on or not await self._ring().is_empty()
 
     def _check_local(self, headers: Headers) -> None:
         """A web page of elsewhere can make a browser call this machine: by a name it controls, or across sites."""

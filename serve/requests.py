@@ -88,7 +88,7 @@ async def accept(wanted: Wanted, caller: Caller, dispatcher: Dispatcher) -> tupl
             return await dispatcher.jobs.get(caller.owner, known.id), False
     await dispatcher.jobs.check_room(caller.owner, caller.limits)
     dub_id = new_dub_id()
-    async with _kept(wanted.file, dub_id, config, dispatcher) as duration_s:
+    async with _kept(wanted.file, dub_id, config, dispatcher) as source:
         new = NewDub(
             id=dub_id,
             owner=caller.owner,
@@ -97,12 +97,19 @@ async def accept(wanted: Wanted, caller: Caller, dispatcher: Dispatcher) -> tupl
             targets=targets,
             source_url=wanted.source_url,
             content_type=wanted.file.content_type if wanted.file is not None else None,
-            duration_s=duration_s,
+            duration_s=source.duration_s,
             webhook_url=wanted.webhook_url,
             idempotency_key=wanted.idempotency_key,
             fingerprint=fingerprint,
         )
-        view, is_new = await dispatcher.jobs.create(new, caller.limits)
+
+        async def create() -> tuple[DubView, bool]:
+            view, is_new = await dispatcher.jobs.create(new, caller.limits)
+            source.is_taken = is_new  # else the same request came twice at a time
+            return view, is_new
+
+        # To the end, whether anybody still waits for the answer or not: only then is it known whose the source is.
+        view, is_new = await to_the_end(asyncio.ensure_future(create()))
     dispatcher.wake()
     return view, is_new
 
@@ -144,32 +151,39 @@ def _checked(wanted: Wanted, dispatcher: Dispatcher) -> tuple[DubOptions, tuple[
     return options, targets, config
 
 
+@dataclass(slots=True)
+class _Source:
+    duration_s: float | None
+    is_taken: bool = False
+    """By a job."""
+
+
 @contextlib.asynccontextmanager
-async def _kept(
-    file: UploadFile | None, dub_id: str, config: Config, dispatcher: Dispatcher
-) -> AsyncIterator[float | None]:
-    """The upload saved as the job's source, and its length; removed again if the job does not come to be.
+async def _kept(file: UploadFile | None, dub_id: str, config: Config, dispatcher: Dispatcher) -> AsyncIterator[_Source]:
+    """The upload saved as the job's source; removed again if none takes it.
 
     Raises MediaError if it is no media that can be dubbed.
     """
     if file is None:
-        yield None
+        yield _Source(duration_s=None)
         return
     files = dispatcher.files
     if not await asyncio.to_thread(files.has_room):
         raise ServiceFullError("there must be room for an upload here, and there is none now; try again later", 30.0)
+    source = _Source(duration_s=None)
     try:
         path: Path = await asyncio.to_thread(files.save_source, dub_id, file.file)
         info = await asyncio.to_thread(inspect, path, config.media)
         await to_the_end(in_own_thread(functools.partial(files.keep, path, path), "keep source"))
         await asyncio.to_thread(files.put_away, dub_id)
-        yield info.duration_s
-    except BaseException as error:
-        with contextlib.suppress(BucketError):
-            await asyncio.to_thread(files.delete, dub_id)
-        if isinstance(error, MediaError):
-            raise MediaError(files.without_paths(dub_id, "the file", error.message)) from error
-        raise
+        source.duration_s = info.duration_s
+        yield source
+    except MediaError as error:
+        raise MediaError(files.without_paths(dub_id, "the file", error.message)) from error
+    finally:
+        if not source.is_taken:
+            with contextlib.suppress(BucketError):  # tidying tries again
+                await asyncio.to_thread(files.delete, dub_id)
 
 
 def _name(wanted: Wanted) -> str:

@@ -16,6 +16,8 @@ from cluster.config import Config, Section, explain, load_config, profile_names
 from cluster.places import is_url
 
 KEYS_VARIABLE = "RAYDUB_API_KEYS"
+ENVIRONMENT_PREFIX = "environment-"
+"""Of the names of its keys."""
 """API keys in plain text, separated by commas; they have the default limits."""
 WEBHOOK_VARIABLE = "RAYDUB_WEBHOOK_SECRET"
 DATABASE_VARIABLE = "RAYDUB_DATABASE_URL"
@@ -41,10 +43,18 @@ class ConfiguredKey(Section):
 
 class AuthSettings(Section):
     required: bool | None = None
-    """Whether every request needs an API key. None: as soon as the address listened on is not loopback."""
+    """Whether every request needs an API key. None: as soon as there is a key, the address listened on is not
+    loopback, or a proxy passes the request on."""
     keys: tuple[ConfiguredKey, ...] = ()
     limits: KeyLimits = KeyLimits()
     """Of keys that name none."""
+
+    @field_validator("keys")
+    @classmethod
+    def _not_of_the_environment(cls, keys: tuple[ConfiguredKey, ...]) -> tuple[ConfiguredKey, ...]:
+        if taken := [key.name for key in keys if key.name.startswith(ENVIRONMENT_PREFIX)]:
+            raise ValueError(f"a key's name must not begin with {ENVIRONMENT_PREFIX}; found {taken[0]}")
+        return keys
 
 
 class ScalingSettings(Section):
@@ -158,11 +168,11 @@ class ServeSettings(Section):
     def configured_keys(self) -> tuple[ConfiguredKey, ...]:
         """Those of the configuration and of the environment."""
         plain = [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
+        digests = [hashlib.sha256(key.encode()).hexdigest() for key in plain]
+        # Named by the key itself: what one made is not another's when keys come and go before it.
         named = [
-            ConfiguredKey(
-                name=f"environment-{number}", sha256=hashlib.sha256(key.encode()).hexdigest(), limits=self.auth.limits
-            )
-            for number, key in enumerate(plain)
+            ConfiguredKey(name=f"{ENVIRONMENT_PREFIX}{digest[:16]}", sha256=digest, limits=self.auth.limits)
+            for digest in digests
         ]
         return (*self.auth.keys, *named)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import time
 from enum import StrEnum
 from typing import Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from serve.ids import new_dub_id
 
 
 class DubState(StrEnum):
@@ -135,3 +139,19 @@ class Delivery(Base):
     due_s: Mapped[float]
     delivered_s: Mapped[float | None]
     error: Mapped[str | None] = mapped_column(Text)
+
+    @classmethod
+    def of(cls, dub: Dub, url: str, state: DubState, error: str | None) -> Delivery:
+        """Tells that the dub has ended so."""
+        now_s = time.time()
+        body = {"type": f"dub.{state.value}", "dub_id": dub.id, "created_s": now_s, "error": error}
+        return cls(
+            id=new_dub_id().replace("dub_", "msg_"),
+            dub_id=dub.id,
+            url=url,
+            body=json.dumps(body),
+            num_attempts=0,
+            due_s=now_s,
+            delivered_s=None,
+            error=None,
+        )

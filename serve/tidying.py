@@ -8,14 +8,34 @@ from collections.abc import Sequence
 from sqlalchemy import delete, or_, select
 
 from serve.database import Database
+from serve.ids import made_s
 from serve.jobs import DAY_S
 from serve.tables import ACTIVE, Delivery, Dub, Event
+
+LOOK_BACK_S = 7 * DAY_S
+MAX_ASKED = 500
+"""Ids in one query."""
 
 
 async def long_deleted(database: Database) -> Sequence[str]:
     """Jobs that ``tidy`` forgets next. What could not be removed of their media at the time can be now."""
     async with database.transaction() as session:
         return list(await session.scalars(select(Dub.id).where(Dub.deleted_s < time.time() - DAY_S)))
+
+
+async def without_job(database: Database, dub_ids: Sequence[str], after_s: float) -> Sequence[str]:
+    """Those whose job never came to be, for its dispatcher died before: made longer ago than ``after_s``, and within
+    the days before, for others were looked at then.
+    """
+    now_s = time.time()
+    looked_at = [dub_id for dub_id in dub_ids if after_s < now_s - made_s(dub_id) < after_s + LOOK_BACK_S]
+    async with database.transaction() as session:
+        known = {
+            dub_id
+            for at in range(0, len(looked_at), MAX_ASKED)
+            for dub_id in await session.scalars(select(Dub.id).where(Dub.id.in_(looked_at[at : at + MAX_ASKED])))
+        }
+    return [dub_id for dub_id in looked_at if dub_id not in known]
 
 
 async def tidy(database: Database, *, keep_events_s: float, webhook_attempts: int) -> int:

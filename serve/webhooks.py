@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import binascii
 import functools
 import hashlib
 import hmac
@@ -16,44 +17,65 @@ import time
 
 from sqlalchemy import select, update
 
-from actors.errors import MediaError
+from actors.errors import ConfigError, MediaError
 from cluster.fetch import FetchConfig, post
 from serve.database import Database, until_it_answers
-from serve.settings import ServeSettings
+from serve.settings import WEBHOOK_VARIABLE, ServeSettings
 from serve.tables import Delivery
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 TIMEOUT_S = 10.0
-FIRST_DELAY_S = 2.0
-"""Until the second try; each later one waits twice as long as the one before."""
-
+FIRST_DELAY_S = 5.0
+DELAY_GROWTH = 5
+"""Until the second try, and how much longer until each later one: six in an hour, for a receiver that starts anew."""
+NUM_AT_ONCE = 16
+"""Deliveries, so that a receiver that never answers holds up few others."""
 
 ENCODED = "whsec_"
 
 
 def signature(secret: str, message_id: str, timestamp: int, body: str) -> str:
-    """``secret``: any text; or base64 behind ``whsec_``, as receivers' libraries have it."""
-    key = base64.b64decode(secret[len(ENCODED) :]) if secret.startswith(ENCODED) else secret.encode()
+    """``secret``: any text; or base64 behind ``whsec_``, as receivers' libraries have it. Raises ConfigError."""
     signed = f"{message_id}.{timestamp}.{body}".encode()
-    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+    return "v1," + base64.b64encode(hmac.new(_key(secret), signed, hashlib.sha256).digest()).decode()
+
+
+def _key(secret: str) -> bytes:
+    if not secret.startswith(ENCODED):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret[len(ENCODED) :], validate=True)
+    except binascii.Error as error:
+        raise ConfigError(f"{WEBHOOK_VARIABLE} must be base64 behind {ENCODED}, or any other text; {error}") from error
 
 
 class Webhooks:
+    """Raises ConfigError if the secret is none."""
+
     def __init__(self, settings: ServeSettings, fetching: FetchConfig, database: Database) -> None:
         self._settings = settings
         self._fetching = fetching.model_copy(update={"timeout_s": TIMEOUT_S, "silence_s": TIMEOUT_S})
         self._database = database
+        if settings.webhook_secret is not None:
+            _key(settings.webhook_secret)
 
     async def deliver_forever(self) -> None:
-        while True:
-            due = await until_it_answers(self._take)
-            if due is None:
-                await asyncio.sleep(LOOK_S)
-                continue
-            error = await self._deliver(due)
-            await until_it_answers(functools.partial(self._note, due, error))
+        room = asyncio.Semaphore(NUM_AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await room.acquire()
+                due = await until_it_answers(self._take)
+                if due is None:
+                    room.release()
+                    await asyncio.sleep(LOOK_S)
+                    continue
+                group.create_task(self._see_to(due)).add_done_callback(lambda _: room.release())
+
+    async def _see_to(self, due: Delivery) -> None:
+        error = await self._deliver(due)
+        await until_it_answers(functools.partial(self._note, due, error))
 
     async def _take(self) -> Delivery | None:
         """The next one due; put off at once, so that a death, or another dispatcher, does not send it twice soon."""
@@ -93,13 +115,16 @@ class Webhooks:
             status = await post(due.url, due.body.encode(), headers, self._fetching)
         except MediaError as error:
             return error.message
+        except Exception as error:  # whatever one receiver's URL brings about must not end the others' deliveries
+            log.exception("webhook id=%s", due.id)
+            return f"{type(error).__name__}: {error}"
         return None if 200 <= status < 300 else f"it answered {status}"
 
     async def _note(self, due: Delivery, error: str | None) -> None:
         now_s = time.time()
         if error is not None:
             log.warning("webhook not delivered id=%s attempt=%d error=%s", due.id, due.num_attempts, error)
-        values = {"error": error, "due_s": now_s + FIRST_DELAY_S * 2 ** (due.num_attempts - 1)}
+        values = {"error": error, "due_s": now_s + FIRST_DELAY_S * DELAY_GROWTH ** (due.num_attempts - 1)}
         if error is None:
             values["delivered_s"] = now_s
         async with self._database.transaction() as session:

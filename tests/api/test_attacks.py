@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.server
 import select
@@ -18,7 +19,9 @@ import numpy as np
 import pytest
 
 import cluster.fetch as fetching
-from serve.auth import hash_key
+from serve import auth
+from serve.auth import add_key, hash_key
+from serve.database import Database
 from tests.api.server import NO_MODELS, Running, finished, running
 
 KEY, OTHER, SLOW = "a key for tests", "somebody else's", "one that may ask little"
@@ -173,6 +176,27 @@ def test_without_keys_no_page_of_elsewhere_is_answered(open_service: Running, he
     assert httpx.get(f"{open_service.url}/v1/dubs", timeout=60).status_code == 200
     assert httpx.get(f"{open_service.url}/v1/dubs", headers=headers, timeout=60).status_code == 403
     assert httpx.post(f"{open_service.url}/v1/dubs", headers=headers, data={"to": "pt"}, timeout=60).status_code == 403
+
+
+@pytest.mark.parametrize("header", ["forwarded", "x-forwarded-for", "x-real-ip", "via"])
+def test_what_a_proxy_passes_on_needs_a_key(open_service: Running, header: str) -> None:
+    """It comes from this machine, and calls it by its loopback address, whoever asked."""
+    assert httpx.get(f"{open_service.url}/v1/dubs", headers={header: "203.0.113.7"}, timeout=60).status_code == 401
+
+
+def test_once_there_is_a_key_none_comes_in_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "REFRESH_S", 0.0)
+    with running(tmp_path, *NO_MODELS, config="base") as service:
+        assert httpx.get(f"{service.url}/v1/dubs", timeout=60).status_code == 200
+        key = asyncio.run(added_to(service))
+        assert httpx.get(f"{service.url}/v1/dubs", timeout=60).status_code == 401
+        with service.client(key) as client:
+            assert client.get("/v1/dubs").json()["dubs"] == []
+
+
+async def added_to(service: Running) -> str:
+    async with Database.open(service.dispatcher.settings.database) as database:
+        return await add_key(database, "first", None)
 
 
 def test_answers_carry_secure_headers_and_no_cors(open_service: Running) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,17 @@ def test_one_idempotency_key_makes_one_dub(client: httpx.Client, talk: Path) -> 
         other = client.post("/v1/dubs", data={"to": "pt"}, files={"file": ("x", file)}, headers=key)
     assert other.status_code == 409
     client.post(f"/v1/dubs/{first['id']}/cancel")
+
+
+def test_one_idempotency_key_keeps_one_upload_however_many_come_at_once(
+    client: httpx.Client, talk: Path, service: Running
+) -> None:
+    before = set(service.dispatcher.files.dub_ids())
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(create, client, talk, headers={"idempotency-key": "k2"}) for _ in range(4)]
+        [dub_id] = {each.result()["id"] for each in asked}
+    assert set(service.dispatcher.files.dub_ids()) - before == {dub_id}
+    client.post(f"/v1/dubs/{dub_id}/cancel")
 
 
 def test_a_dub_is_cancelled_then_deleted(client: httpx.Client, talk: Path, service: Running) -> None:

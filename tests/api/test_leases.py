@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from actors.errors import CapacityError
@@ -20,12 +21,13 @@ from serve.app import Choice, make_dispatcher
 from serve.auth import KeyRing, add_key, list_keys, revoke_key
 from serve.database import UNREACHABLE, Database, until_it_answers
 from serve.errors import ConflictError, NotFoundError, ServiceFullError
+from serve.events import Bells, follow
 from serve.ids import new_dub_id
 from serve.jobs import DubOptions, Jobs, NewDub
 from serve.leases import LeaseLostError, Leases, Outcome
 from serve.settings import KeyLimits, ServeSettings
-from serve.tables import DubState, TargetState
-from serve.tidying import tidy
+from serve.tables import Delivery, DubState, TargetState
+from serve.tidying import tidy, without_job
 from tests.api.postgres import Postgres
 from tests.api.server import STANDINS, finished, running
 from tests.api.test_dubs import create
@@ -187,6 +189,39 @@ async def test_events_are_kept_for_as_long_as_is_said(database: Database) -> Non
     await holder.finish(ended, DONE)
     assert [event.number for event in await jobs.events_after(ended, 0)] == [2]
     await holder.finish(under_way, DONE)
+
+
+async def test_who_follows_a_job_whose_events_are_gone_is_not_kept_waiting(database: Database) -> None:
+    await drain(database)
+    jobs, holder = Jobs(database, 100), leases(database, "holder")
+    ended = (await jobs.create(new("t"), LIMITS))[0].dub.id
+    assert await holder.claim() is not None
+    await holder.finish(ended, DONE)
+    told = follow(jobs, Bells(), "t", ended, 0, lambda: False)
+    assert [event.kind async for event in told] == ["done"]
+    await tidy(database, keep_events_s=0.0, webhook_attempts=1)
+    assert [event async for event in follow(jobs, Bells(), "t", ended, 0, lambda: False)] == []
+
+
+async def test_one_that_is_cancelled_while_it_waits_has_ended_like_any_other(database: Database) -> None:
+    await drain(database)
+    jobs = Jobs(database, 100)
+    view = (await jobs.create(new("t", webhook_url="https://a.example/"), LIMITS))[0]
+    cancelled = await jobs.cancel("t", view.dub.id)
+    assert [target.state for target in cancelled.targets] == ["failed", "failed"]
+    async with database.transaction() as session:
+        delivery = (await session.scalars(select(Delivery).where(Delivery.dub_id == view.dub.id))).one()
+    assert json.loads(delivery.body)["type"] == "dub.cancelled"
+
+
+async def test_media_without_a_job_is_found(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = (await Jobs(database, 100).create(new("t"), KeyLimits()))[0].dub.id
+    stray = new_dub_id()
+    assert await without_job(database, [known, stray], after_s=60.0) == []
+    later_s = time.time() + 3600.0
+    monkeypatch.setattr(time, "time", lambda: later_s)
+    assert await without_job(database, [known, stray], after_s=60.0) == [stray]
+    await drain(database)
 
 
 async def test_one_idempotency_key_makes_one_job_however_many_ask_at_once(database: Database) -> None:

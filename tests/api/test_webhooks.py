@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import http.server
 import json
+import socket
 import sqlite3
 import threading
 import time
@@ -20,6 +21,7 @@ import pytest
 
 import cluster.fetch as fetching
 import serve.webhooks as sending
+from actors.errors import ConfigError, MediaError
 from tests import bombs
 from tests.api.server import NO_MODELS, Running, finished, running
 
@@ -132,6 +134,43 @@ def test_it_goes_to_no_private_address(service: Running) -> None:
         assert "public address" in error
     assert receiver.received == []
     receiver.shutdown()
+
+
+@pytest.mark.parametrize("url", ["https://1.1.1.1:99999/", "https://1.1.1.1:0/", "https://xn--a/", "https://a/\ud800"])
+def test_a_url_that_nobody_can_have_is_refused(service: Running, url: str) -> None:
+    with pytest.raises(MediaError, match="a URL"):
+        fetching.check_url(url, service.dispatcher.config.fetch)
+
+
+@pytest.mark.usefixtures("public")
+def test_whatever_a_receiver_brings_about_the_next_is_told(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    post = sending.post
+
+    async def fail_once(*arguments: Any) -> int:
+        monkeypatch.setattr(sending, "post", post)
+        raise OverflowError("connect(): port must be 0-65535")
+
+    monkeypatch.setattr(sending, "post", fail_once)
+    receiver = Receiver(200)
+    assert noted(service, dub(service, receiver.url), "delivered_s IS NOT NULL")[1] == ""
+    assert len(receiver.received) == 1
+    receiver.shutdown()
+
+
+@pytest.mark.usefixtures("public")
+def test_a_receiver_that_does_not_answer_holds_up_no_other(service: Running) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        held_up = dub(service, f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        receiver = Receiver(200)
+        assert noted(service, dub(service, receiver.url), "delivered_s IS NOT NULL")[1] == ""
+        assert noted(service, held_up, "num_attempts = 1") == (None, "")
+        receiver.shutdown()
+
+
+def test_a_secret_that_is_none_ends_the_start(monkeypatch: pytest.MonkeyPatch, service: Running) -> None:
+    monkeypatch.setenv("RAYDUB_WEBHOOK_SECRET", "whsec_abc")
+    with pytest.raises(ConfigError, match="RAYDUB_WEBHOOK_SECRET must be base64 behind whsec_"):
+        sending.Webhooks(service.dispatcher.settings, fetching.FetchConfig(), service.dispatcher.database)
 
 
 def test_without_a_secret_none_is_promised(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from actors.types import Clip
 from serve.auth import hash_key
 from serve.errors import ServiceFullError, problem_of
 from serve.files import JobFiles
-from serve.ids import new_dub_id
+from serve.ids import made_s, new_dub_id
 from serve.limits import Rates
 from serve.middleware import given_key
 from serve.settings import is_loopback, load_service
@@ -45,6 +45,16 @@ def test_keys_of_the_environment_are_known_by_their_hashes(monkeypatch: pytest.M
     monkeypatch.setenv("RAYDUB_API_KEYS", "one, two,")
     settings, _ = load_service("offline")
     assert [key.sha256 for key in settings.configured_keys()] == [hash_key("one"), hash_key("two")]
+
+
+def test_whose_a_dub_is_does_not_change_with_the_other_keys_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, _ = load_service("offline")
+    monkeypatch.setenv("RAYDUB_API_KEYS", "one,two")
+    _, of_two = settings.configured_keys()
+    monkeypatch.setenv("RAYDUB_API_KEYS", "two")
+    assert settings.configured_keys() == (of_two,)
+    with pytest.raises(ConfigError, match="must not begin with environment-"):
+        load_service("offline", [f"serve.auth.keys=[{{name: environment-0, sha256: {hash_key('x')}}}]"])
 
 
 @pytest.mark.parametrize(
@@ -93,6 +103,7 @@ def test_ids_sort_by_when_they_were_made() -> None:
     first = new_dub_id()
     time.sleep(0.002)
     assert first < new_dub_id()
+    assert time.time() - 1 < made_s(first) <= time.time()
 
 
 @pytest.mark.parametrize("dub_id", ["", "..", "dub_", "dub_/../../../../../etc", "dub_" + "0" * 25 + "/", "x" * 30])
