@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -30,6 +30,7 @@ class Autoscaler:
         )
         self._pools: dict[str, Pool] = {}
         self._trends: Mapping[str, Trend] = {}
+        self._is_still = False
         self._wake = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -48,25 +49,40 @@ class Autoscaler:
             await self._running
 
     def add(self, key: str, pool: Pool) -> None:
-        """Look after this pool too, from now until it is closed. Raises ConfigError if it can never be served."""
-        pools = [*self._pools.values(), pool]
-        always = Resources()
-        for each in pools:
-            always += needs_of(each) * each.config.smallest
-        one_each = needs_of(pool) * max(1, pool.config.smallest)
-        if not always.fits(self.budget) or not one_each.fits(self.budget):
-            gpus, cpus = max(always.gpus, one_each.gpus), max(always.cpus, one_each.cpus)
+        """Look after this pool too, while it is open. Raises ConfigError if not all could ever be served with it."""
+        if not self.has_room(pool):
+            least = self._least(pool)
             raise ConfigError(
-                "autoscaling.max_gpus and max_cpus must allow for what the pools always keep; with "
-                f"{pool.name} that is {gpus:g} GPUs and {cpus:g} CPUs, found {self.budget.gpus:g} and "
-                f"{self.budget.cpus:g}; raise them, or set min_replicas of some pools to 0"
+                "autoscaling.max_gpus and max_cpus must allow for what the pools in use always keep, and one replica "
+                f"of any that keeps none; with {pool.name} that is {least.gpus:g} GPUs and {least.cpus:g} CPUs, found "
+                f"{self.budget.gpus:g} and {self.budget.cpus:g}; raise them, or set min_replicas of some pools to 0"
             )
         self._pools[key] = pool
         pool.on_demand = self._wake.set
         self.step()
 
+    def has_room(self, pool: Pool) -> bool:
+        """Whether all can be served with this one too."""
+        return self._least(pool).fits(self.budget)
+
+    def remove(self, key: str) -> None:
+        """Of a pool that was closed, or never opened."""
+        del self._pools[key]
+        self._wake.set()
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """For the time in which a pool is closed: nobody grows into what its replicas hold until they have gone."""
+        self._is_still = True
+        try:
+            yield
+        finally:
+            self._is_still = False
+
     def step(self) -> None:
         """Look once, and decide."""
+        if self._is_still:
+            return
         now_s = asyncio.get_running_loop().time()
         snapshots = [snapshot_of(key, pool) for key, pool in self._pools.items() if pool.is_open]
         decision = scale_targets(snapshots, self.budget, self._trends, now_s)
@@ -87,6 +103,18 @@ class Autoscaler:
                     )
                 pool.resize(target)
             pool.report()
+
+    def _least(self, pool: Pool) -> Resources:
+        """What it takes to serve each pool, this one too: no other gives it what it always keeps itself."""
+        pools = [*self._pools.values(), pool]
+        always = Resources()
+        for each in pools:
+            always += needs_of(each) * each.config.smallest
+        at_rest = [needs_of(each) for each in pools if not each.config.smallest]
+        return always + Resources(
+            cpus=max((needs.cpus for needs in at_rest), default=0.0),
+            gpus=max((needs.gpus for needs in at_rest), default=0.0),
+        )
 
     async def _run(self) -> None:
         while True:

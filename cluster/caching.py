@@ -100,10 +100,15 @@ class Cache:
             await start()
             return pool
         front = CachedPool(self, pool, Keyring(task, identity), task, start)
-        self._fronts.append(front)
         if any(TASKS.index(missed) <= TASKS.index(task) for missed in self._missed):
             await front.start()
+        self._fronts.append(front)
         return front
+
+    async def forget(self, front: CachedPool) -> None:
+        """Of a pool that was closed; its results are stored when this returns."""
+        self._fronts.remove(front)
+        await front.drained()
 
     async def note_miss(self, task: Task) -> None:
         """Start the pools of this task and of those behind it, which will hardly find what comes of it."""

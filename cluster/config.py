@@ -10,7 +10,7 @@ import difflib
 import importlib.resources
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -232,16 +232,44 @@ class Config(Section):
     """The service's own settings, which it checks (serve/settings.py). In no output: they may name a database."""
 
     def overlaid(self, tree: Mapping[str, Any]) -> Config:
-        """This configuration with one input's own settings over it. Raises ConfigError."""
+        """This configuration with one input's own settings over it. Raises ConfigError.
+
+        A pool that only this input needs keeps no replicas that have nothing to do.
+        """
         if not tree:
             return self
         common = sorted({"profile", "ray", "drivers", "store", "serve"} & tree.keys())
         if common:
             raise ConfigError(f"settings of one input must be its own; {', '.join(common)} hold for all; use --set")
         try:
-            return Config.model_validate(merged(self.model_dump() | {"serve": self.serve}, tree))
+            own = Config.model_validate(merged(self.model_dump() | {"serve": self.serve}, tree))
         except ValidationError as error:
             raise ConfigError(explain(error)) from error
+        return own.model_copy(
+            update={
+                "transcription": _resting(own.transcription, self.transcription),
+                "translation": _resting(own.translation, self.translation),
+                "embedding": _resting(own.embedding, self.embedding),
+                "speech": _resting(own.speech, self.speech).model_copy(
+                    update={
+                        "by_language": {
+                            language: _resting(stage, self.speech.by_language.get(language))
+                            for language, stage in own.speech.by_language.items()
+                        }
+                    }
+                ),
+            }
+        )
+
+
+S = TypeVar("S", StageConfig, TranslationConfig, SpeechConfig)
+
+
+def _resting(own: S, common: StageConfig | SpeechConfig | None) -> S:
+    """A stage of one input: with a minimum of no replicas, unless its pool is one that all inputs share."""
+    if common is not None and (own.engine, own.options, own.pool) == (common.engine, common.options, common.pool):
+        return own
+    return own.model_copy(update={"pool": own.pool.model_copy(update={"min_replicas": 0})})
 
 
 Assignment = Annotated[str, "dotted.key=value, the value in YAML"]

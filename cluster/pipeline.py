@@ -109,7 +109,7 @@ async def dub(
     Raises MediaError, ConfigError, EngineLoadError, CapacityError (another run writes the same output), alone or
     in an exception group; a bad item only flags its utterance.
     """
-    async with _workplace(job, config.pipeline.output_wait_s) as (folder, held):
+    async with _workplace(job, config.pipeline.output_wait_s) as (folder, held), pools.lent_to(progress.asker):
         info = await asyncio.to_thread(probe, job.source, config.media)
         track = await asyncio.to_thread(choose_audio_track, info, job.audio_track, config.media)
         suffix = await asyncio.to_thread(output_suffix, info, config.media)

@@ -1,4 +1,4 @@
-"""The pools of one dispatcher: started when first needed, shared by all its videos, closed together."""
+"""The pools of one dispatcher: started when first needed, shared by all its videos, closed when nobody needs them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import json
 import logging
 import math
 import os
-from collections.abc import Collection, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +21,7 @@ from actors.engine import make_engine
 from actors.errors import ConfigError
 from actors.types import Task
 from cluster.autoscaling import Autoscaler
-from cluster.caching import Cache, PoolLike
+from cluster.caching import Cache, CachedPool, PoolLike
 from cluster.config import Config, RayConfig, StageConfig
 from cluster.fairness import job_weight
 from cluster.pool import Pool
@@ -29,6 +30,7 @@ from cluster.progress import Asker
 from cluster.replicas import InlineReplica, RayReplica, Replica
 from cluster.starting import Starts
 from cluster.store import open_store
+from cluster.streams import to_the_end
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +54,32 @@ class JobPool:
         )
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Shared:
+    """A pool, what its users see of it, and who they are."""
+
+    pool: Pool
+    front: PoolLike
+    opened: AsyncExitStack = field(default_factory=AsyncExitStack)
+    """Has the pool, once that was started."""
+    is_closed: bool = False
+    """For good: what is under way at its front finds a pool that is not open."""
+    users: set[str] = field(default_factory=set)
+    """Jobs. One asked for by nobody in particular is in use for good."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no replica is wanted, or still there."""
+        stats = self.pool.stats()
+        return not stats.target and not stats.num_draining
+
+
 class Pools:
     """Use as ``async with Pools(config) as pools``."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._pools: dict[str, PoolLike] = {}
+        self._pools: dict[str, _Shared] = {}
         self.store = open_store(config.store)
         self._cache = None if self.store is None else Cache(self.store)
         self._stack = AsyncExitStack()
@@ -69,6 +91,7 @@ class Pools:
         if self._cache is not None:
             await self._stack.enter_async_context(self._cache.opened())
         await self._stack.enter_async_context(self._scaler)
+        self._stack.push_async_callback(self._close_all)
         return self
 
     async def __aexit__(
@@ -77,25 +100,70 @@ class Pools:
         await self._stack.aclose()
 
     async def get(self, task: Task, stage: StageConfig, asker: Asker = ANYBODY) -> JobPool:
-        """The pool of this engine and options, behind the store; started when first something is not there."""
-        key = json.dumps([task, stage.model_dump(mode="json")], sort_keys=True)
-        async with self._starting:
-            if key not in self._pools:
-                pool = Pool(task, stage, self._start_replica, num_replicas=0, starts=self._starts)
-                start = functools.partial(self._start, key, pool)
-                if self._cache is None:
-                    await start()
-                    self._pools[key] = pool
-                else:
-                    self._pools[key] = await self._cache.front(task, stage, pool, start)
-        return JobPool(self._pools[key], asker)
+        """The pool of this engine and options, behind the store; started when first something is not there.
 
-    async def _start(self, key: str, pool: Pool) -> None:
-        await self._stack.enter_async_context(pool)
+        Raises ConfigError if there is no room for it beside the others in use, or never will be.
+        """
+        key = json.dumps([task, stage.model_dump(mode="json", include={"engine", "options", "pool"})], sort_keys=True)
+        if key not in self._pools:
+            async with self._starting:
+                if key not in self._pools:
+                    self._pools[key] = await self._shared(key, task, stage)
+        shared = self._pools[key]
+        shared.users.add(asker.job)
+        return JobPool(shared.front, asker)
+
+    @asynccontextmanager
+    async def lent_to(self, asker: Asker) -> AsyncIterator[None]:
+        """For the time of the block this job's pools stay; afterwards, those that no other uses need not."""
+        try:
+            yield
+        finally:
+            for shared in self._pools.values():
+                shared.users.discard(asker.job)
+
+    async def _shared(self, key: str, task: Task, stage: StageConfig) -> _Shared:
+        pool = Pool(task, stage, self._start_replica, num_replicas=0, starts=self._starts)
+        await self._make_room(pool)
         self._scaler.add(key, pool)
+        shared = _Shared(pool=pool, front=pool)
+        start = functools.partial(self._start, shared)
+        try:
+            if self._cache is None:
+                await start()
+            else:
+                shared.front = await self._cache.front(task, stage, pool, start)
+        except BaseException:
+            self._scaler.remove(key)
+            raise
+        return shared
+
+    async def _start(self, shared: _Shared) -> None:
+        if not shared.is_closed:
+            await shared.opened.enter_async_context(shared.pool)
+            self._scaler.step()
+
+    async def _make_room(self, pool: Pool) -> None:
+        """Close what nobody uses: all that have no replica, and where the budget is too small for this one, others."""
+        for key, shared in list(self._pools.items()):
+            if not shared.users and (shared.is_empty or not self._scaler.has_room(pool)):
+                del self._pools[key]
+                await to_the_end(asyncio.ensure_future(self._close(key, shared)))
+
+    async def _close(self, key: str, shared: _Shared) -> None:
+        shared.is_closed = True
+        with self._scaler.still():
+            await shared.opened.aclose()
+        self._scaler.remove(key)
+        if self._cache is not None and isinstance(shared.front, CachedPool):
+            await self._cache.forget(shared.front)
+
+    async def _close_all(self) -> None:
+        for key, shared in reversed(list(self._pools.items())):
+            await self._close(key, shared)
 
     def stats(self) -> list[PoolStats]:
-        return [pool.stats() for pool in self._pools.values()]
+        return [shared.front.stats() for shared in self._pools.values()]
 
     def _start_replica(self, task: Task, stage: StageConfig) -> Replica:
         return InlineReplica(task, stage) if self._config.ray.mode == "inline" else RayReplica(task, stage)

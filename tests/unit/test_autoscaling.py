@@ -118,3 +118,14 @@ async def test_what_the_budget_can_never_serve_is_refused_when_it_is_added() -> 
     with pytest.raises(ConfigError, match="that is 2 GPUs"):
         async with scaled(*(pool_of(world, num_gpus=1) for _ in range(2)), max_gpus=1):
             pass
+
+
+@in_virtual_time
+async def test_a_pool_at_rest_must_have_room_beside_what_the_others_always_keep() -> None:
+    world = World()
+    at_rest = [pool_of(world, min_replicas=0, num_gpus=num_gpus) for num_gpus in (0.5, 0.25)]
+    async with scaled(*at_rest, pool_of(world, num_gpus=0.5), max_gpus=1):
+        pass  # those at rest take turns
+    with pytest.raises(ConfigError, match=r"that is 1\.25 GPUs and 2 CPUs, found 1 and inf"):
+        async with scaled(*at_rest[1:], pool_of(world, num_gpus=1), max_gpus=1):
+            pass

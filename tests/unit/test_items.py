@@ -115,6 +115,21 @@ def test_a_job_knows_what_is_elsewhere(config: Config) -> None:
     assert own.overlaid({}) is own
 
 
+def test_an_engine_for_one_item_keeps_no_replicas(config: Config) -> None:
+    own = config.overlaid(
+        {
+            "translation": {"options": {"glossary": {"pt": {"a": "b"}}}, "pool": {"replicas": 3}},
+            "embedding": {"pool": {"num_cpus": 2}},
+            "speech": {"voices": {"pt": "pf_dora"}, "by_language": {"pt": {"options": {"speed": 2}}}},
+        }
+    )
+    assert (own.translation.pool.smallest, own.translation.pool.largest) == (0, 3)
+    assert own.embedding.pool.smallest == own.speech.by_language["pt"].pool.smallest == 0
+    assert own.transcription == config.transcription
+    assert own.speech.by_language["en"] == config.speech.by_language["en"]
+    assert config.overlaid({"translation": {"num_candidates": 2}}).translation.pool == config.translation.pool
+
+
 def test_a_job_that_is_all_here(config: Config, tmp_path: Path) -> None:
     [job] = jobs_of([Item(source="talk.mp4", to=("pt",))], str(tmp_path), config)
     assert job.elsewhere is None
