@@ -294,3 +294,13 @@ def speech(text: str, hz: int = 48_000, channels: int = 2) -> Audio:
 
     mono = soxr.resample(hibari.Hibari()(text, seed=0), hibari.SAMPLE_RATE, hz).astype(np.float32)
     return np.repeat(mono[:, None], channels, axis=1)
+
+
+def make_short_talk(path: Path, duration_s: float = 12.0) -> Path:
+    """Two English sentences, at 0.5 and 5 s, and a picture that can be cut every 2 s."""
+    samples = silence(duration_s)
+    for start_s, sentence in ((0.5, "Good morning, everyone, and welcome."), (5.0, "Today we talk about the sea.")):
+        said = speech(sentence)
+        samples[round(start_s * 48_000) :][: len(said)] = said
+    picture = VideoSpec(duration_s=duration_s, options={"g": "50"})
+    return make_media(path, audio=[AudioSpec(samples=samples)], video=[picture])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.server import Running, running, talk_of
+from tests.api.server import Running, running
+from tests.media import make_short_talk
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
@@ -20,4 +21,4 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some seconds of English, with a picture."""
-    return talk_of(12.0, tmp_path_factory)
+    return make_short_talk(tmp_path_factory.mktemp("talk") / "talk.mp4")

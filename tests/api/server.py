@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import httpx
-import pytest
 import uvicorn
 
-from cluster.demo import make_talk
 from serve.api import make_api
 from serve.app import Choice, make_dispatcher
 from serve.cli import server_options
@@ -74,12 +72,6 @@ def finished(client: httpx.Client, dub_id: str) -> dict[str, object]:
         if answer.json()["state"] not in ("queued", "running"):
             return dict(answer.json())
         time.sleep(0.1)
-
-
-def talk_of(duration_s: float, factory: pytest.TempPathFactory) -> Path:
-    path = factory.mktemp("talk") / "talk.mp4"
-    make_talk(path, duration_s)
-    return path
 
 
 def free_port() -> int:

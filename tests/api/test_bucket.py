@@ -20,8 +20,9 @@ import numpy as np
 import pytest
 
 from serve.files import own_folder
-from tests.api.server import STANDINS, Running, finished, free_port, running, talk_of
+from tests.api.server import STANDINS, Running, finished, free_port, running
 from tests.api.test_dubs import create, events_of
+from tests.media import AudioSpec, VideoSpec, make_media, silence, speech
 from tests.s3 import S3, Fault, s3_server
 
 FAULTS: list[tuple[str, Fault]] = [
@@ -42,8 +43,11 @@ def s3() -> Iterator[S3]:
 
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of four lines."""
-    return talk_of(17.0, tmp_path_factory)
+    """Of four lines and more: ``hears`` takes each window for one."""
+    line = np.concatenate([silence(0.5), speech("Good morning, everyone, and welcome.")])
+    samples = np.tile(line, (5, 1))
+    picture = VideoSpec(duration_s=len(samples) / 48_000, options={"g": "50"})
+    return make_media(tmp_path_factory.mktemp("talk") / "talk.mp4", audio=[AudioSpec(samples=samples)], video=[picture])
 
 
 def settings(folder: Path, scratch: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Media in, dubbed sound out while it is made."""
+"""Media in, dubbed sound out while it is made; the models that hear and speak are stood in for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import av
 import httpx
 import pytest
 
-from tests.api.server import Running
+from tests.api.server import STANDINS, Running, running
+
+HEARS_AND_SPEAKS = (STANDINS[0], STANDINS[2])
+"""The real translator knows languages that it cannot do."""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("data"), *HEARS_AND_SPEAKS, config="base") as service:
+        yield service
 
 
 @pytest.fixture(scope="module")

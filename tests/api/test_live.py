@@ -1,4 +1,4 @@
-"""What plays of a dub while it is made."""
+"""What plays of a dub while it is made; models are stood in for."""
 
 from __future__ import annotations
 
@@ -20,8 +20,14 @@ from cluster.config import load_config
 from cluster.limiter import RATE_HZ
 from cluster.mixdown import MixedBlock
 from serve.live import LiveStreams, live_folder
-from tests.api.server import Running, finished
+from tests.api.server import STANDINS, Running, finished, running
 from tests.api.test_dubs import create
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("data"), *STANDINS, config="base") as service:
+        yield service
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,11 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_media(tmp_path_factory.mktemp("api") / "talk.wav", audio=[audio])
 
 
+@pytest.fixture(scope="module")
+def spoken_portuguese(client: openai.OpenAI) -> bytes:
+    return client.audio.speech.create(model="m", voice="alloy", input=PORTUGUESE, response_format="wav").content
+
+
 def decoded(data: bytes) -> tuple[int, float]:
     """Sample rate and seconds."""
     with av.open(io.BytesIO(data)) as container:
@@ -113,9 +118,8 @@ def test_speech_streams_bytes_and_events(client: openai.OpenAI, url: str) -> Non
     assert b"".join(base64.b64decode(event["audio"]) for event in events[:-1]) == streamed
 
 
-def test_portuguese_is_spoken_in_portuguese(client: openai.OpenAI) -> None:
-    wav = client.audio.speech.create(model="m", voice="alloy", input=PORTUGUESE, response_format="wav").content
-    heard = client.audio.transcriptions.create(model="m", file=("a.wav", wav), language="pt").text
+def test_portuguese_is_spoken_in_portuguese(client: openai.OpenAI, spoken_portuguese: bytes) -> None:
+    heard = client.audio.transcriptions.create(model="m", file=("a.wav", spoken_portuguese), language="pt").text
     assert jiwer.wer(plain(PORTUGUESE), plain(heard)) <= 0.35
 
 
@@ -157,9 +161,8 @@ def test_a_transcription_streams(client: openai.OpenAI, recording: Path) -> None
     assert "".join(deltas) == whole
 
 
-def test_speech_in_portuguese_is_translated_into_english(client: openai.OpenAI) -> None:
-    wav = client.audio.speech.create(model="m", voice="alloy", input=PORTUGUESE, response_format="wav").content
-    english = client.audio.translations.create(model="m", file=("a.wav", wav)).text
+def test_speech_in_portuguese_is_translated_into_english(client: openai.OpenAI, spoken_portuguese: bytes) -> None:
+    english = client.audio.translations.create(model="m", file=("a.wav", spoken_portuguese)).text
     assert "ship" in english.lower()
 
 

@@ -1,4 +1,4 @@
-"""The page, used as a person would, in a real browser."""
+"""The page, used as a person would, in a real browser; models are stood in for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.api.server import Running, finished
+from tests.api.server import STANDINS, Running, finished, running
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 ARGUMENTS = (
@@ -27,6 +27,12 @@ BUFFERED = f"(({{buffered: b}}) => [...Array(b.length).keys()].map((at) => [b.st
 MARKUP = "<svg/onload=document.title=1>"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("data"), *STANDINS, config="base") as service:
+        yield service
 
 
 @pytest.fixture(scope="module")

@@ -93,12 +93,12 @@ def test_an_empty_batch_is_no_work(subject: Subject) -> None:
 
 def test_a_bad_item_fails_alone(subject: Subject) -> None:
     first, second = subject.samples.good[:2]
-    for name, bad in subject.samples.bad.items():
-        before, failure, after = subject.run(first, bad, second)
+    before, *failures, after = subject.run(first, *subject.samples.bad.values(), second)
+    for name, failure in zip(subject.samples.bad, failures, strict=True):
         assert isinstance(failure, ItemFailure), f"{name}: {failure!r}"
         assert type(failure.error) is ItemError
-        assert_same(before, subject.expected[0])
-        assert_same(after, subject.expected[1])
+    assert_same(before, subject.expected[0])
+    assert_same(after, subject.expected[1])
 
 
 def test_what_is_no_request_at_all_fails_alone(subject: Subject) -> None:

@@ -115,10 +115,15 @@ def test_segments_start_and_end_where_the_sentences_do(host: EngineHost, pause_s
         assert segment.end_s == pytest.approx(end_s, abs=0.3)
 
 
-def test_what_is_said_is_heard(host: EngineHost) -> None:
-    heard = text_of(transcribe(host, told(0.5, 1e-3)[0]))
+@pytest.fixture(scope="module")
+def heard(host: EngineHost) -> Transcript:
+    """What was told, with its language to be detected."""
+    return transcribe(host, told(0.5, 1e-3)[0], None)
+
+
+def test_what_is_said_is_heard(heard: Transcript) -> None:
     for sentence in SENTENCES[1:]:  # whisper spells the first one's "harbour" the American way
-        assert sentence.rstrip(".") in heard
+        assert sentence.rstrip(".") in text_of(heard)
 
 
 @pytest.mark.parametrize(
@@ -138,10 +143,9 @@ def test_where_nobody_speaks_nothing_is_heard(host: EngineHost, samples: Samples
     assert (given.language, given.language_probability) == ("pt-BR", 1.0)
 
 
-def test_a_language_is_detected_with_its_probability(host: EngineHost) -> None:
-    transcript = transcribe(host, told(0.5, 1e-3)[0], None)
-    assert transcript.language == "en"
-    assert 0.5 < transcript.language_probability <= 1.0
+def test_a_language_is_detected_with_its_probability(heard: Transcript) -> None:
+    assert heard.language == "en"
+    assert 0.5 < heard.language_probability <= 1.0
 
 
 def test_portuguese_is_detected_in_a_recording(host: EngineHost) -> None:
@@ -342,8 +346,8 @@ def test_memory_that_runs_out_halves_the_batch(monkeypatch: pytest.MonkeyPatch) 
     requests = [TranscribeRequest(samples=spoken(sentence), language="en") for sentence in SENTENCES[1:]]
     for transcript, sentence in zip(transcribe_all(host, *requests), SENTENCES[1:], strict=True):
         assert words_of(transcript) == words_of(sentence)
-    transcribe_all(host, *requests)
-    assert sizes == [4, 2, 2, 2, 2]
+    transcribe_all(host, *requests[:3])
+    assert sizes == [4, 2, 2, 2, 1]
     host.close()
 
 

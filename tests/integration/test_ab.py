@@ -15,6 +15,7 @@ import pytest
 from cluster import manifest
 from cluster.ab_result import Comparison
 from cluster.quality import Metric
+from tests.command_line import raydub_here
 from tests.media import AudioSpec, make_media, silence, speech
 
 PHRASES = (
@@ -104,7 +105,7 @@ def test_every_line_is_scored_by_both_arms_and_the_result_is_told(compared: Run)
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(arguments: list[str], named: list[str], tmp_path: Path) -> None:
-    finished = raydub_ab(tmp_path / "talk.mp4", *arguments, "--out", tmp_path / "out")
+    finished = raydub_here("ab", tmp_path / "talk.mp4", *arguments, "--out", tmp_path / "out")
     assert finished.returncode == 2
     [line] = finished.stderr.strip().splitlines()
     for name in named:

@@ -10,7 +10,7 @@ from cluster.manifest import read
 from cluster.quality import Metric
 from tests.integration.dubbing import dub_all
 
-TALK_S = 16.0
+TALK_S = 10.0
 
 
 async def test_lines_are_checked_beside_the_dub_and_in_a_closed_loop(tmp_path: Path) -> None:

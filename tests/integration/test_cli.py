@@ -11,13 +11,14 @@ import time
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import yaml
 
-from cluster.demo import make_talk
+from tests.command_line import raydub_here
 from tests.media import AudioSpec, VideoSpec, make_media, music, silence, speech, truncate
 
-INLINE = ("--set", "ray.mode=inline")
+INLINE = ("--set", "ray.mode=inline", "--set", "quality.check=none")
 
 
 def raydub(*arguments: object, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
@@ -47,9 +48,10 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def long_talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """More than is dubbed before it is interrupted."""
-    path = tmp_path_factory.mktemp("long") / "talk.mp4"
-    make_talk(path, 60)
-    return path
+    samples = np.tile(speech("The tide comes in twice a day. Nobody has to ask it.", channels=1), (60, 1))
+    sound = AudioSpec(samples=samples, codec="pcm_s16le")
+    picture = VideoSpec(duration_s=len(samples) / 48_000, rate=1)
+    return make_media(tmp_path_factory.mktemp("long") / "talk.mkv", audio=[sound], video=[picture])
 
 
 def test_config_show_prints_the_resolved_configuration() -> None:
@@ -74,7 +76,7 @@ def test_config_show_prints_the_resolved_configuration() -> None:
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(arguments: list[str], named: list[str], tmp_path: Path) -> None:
-    finished = raydub("dub", tmp_path / "talk.mp4", *arguments, "--out", tmp_path / "out")
+    finished = raydub_here("dub", tmp_path / "talk.mp4", *arguments, "--out", tmp_path / "out")
     assert finished.returncode == 2
     line = one_line(finished.stderr)
     for name in named:
@@ -116,7 +118,7 @@ def test_nothing_to_dub_comes_out_unchanged_and_flagged(tmp_path: Path) -> None:
     for name, samples in inputs.items():
         video = [VideoSpec(duration_s=len(samples) / 48_000)]
         make_media(tmp_path / name, audio=[AudioSpec(samples=samples)], video=video)
-    finished = raydub(
+    finished = raydub_here(
         "dub", *(tmp_path / name for name in inputs), "--to", "pt", "--out", tmp_path / "out", "--json", *INLINE
     )
     assert finished.returncode == 0, finished.stderr
@@ -130,12 +132,12 @@ def test_nothing_to_dub_comes_out_unchanged_and_flagged(tmp_path: Path) -> None:
 
 
 def test_a_truncated_file_is_dubbed_as_far_as_it_goes(tmp_path: Path) -> None:
-    samples = speech("The tide comes in twice a day. " * 6)
+    samples = speech("The tide comes in twice a day. " * 3)
     whole = make_media(
         tmp_path / "cut.mkv", audio=[AudioSpec(samples=samples)], video=[VideoSpec(duration_s=len(samples) / 48_000)]
     )
     truncate(whole, 0.6)
-    finished = raydub("dub", whole, "--to", "pt", "--out", tmp_path / "out", "--json", *INLINE)
+    finished = raydub_here("dub", whole, "--to", "pt", "--out", tmp_path / "out", "--json", *INLINE)
     assert finished.returncode == 0, finished.stderr
     [result] = results(finished)
     assert result["status"] in ("done", "degraded")
@@ -143,7 +145,7 @@ def test_a_truncated_file_is_dubbed_as_far_as_it_goes(tmp_path: Path) -> None:
 
 def test_an_output_folder_that_cannot_be_written(spoken: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    finished = raydub("dub", spoken, "--to", "pt", "--out", tmp_path / "file", "--json", *INLINE)
+    finished = raydub_here("dub", spoken, "--to", "pt", "--out", tmp_path / "file", "--json", *INLINE)
     assert finished.returncode == 1
     [result] = results(finished)
     assert "must be writable" in str(result["error"])
@@ -152,7 +154,7 @@ def test_an_output_folder_that_cannot_be_written(spoken: Path, tmp_path: Path) -
 
 def test_a_detected_language_that_cannot_be_translated_is_an_error_of_that_input(spoken: Path, tmp_path: Path) -> None:
     """English speech, asked for in English: known only once it is heard."""
-    finished = raydub("dub", spoken, "--to", "en", "--out", tmp_path / "out", "--json", *INLINE)
+    finished = raydub_here("dub", spoken, "--to", "en", "--out", tmp_path / "out", "--json", *INLINE)
     assert finished.returncode == 1
     [result] = results(finished)
     assert "sounds like en" in str(result["error"])

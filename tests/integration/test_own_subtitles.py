@@ -9,14 +9,13 @@ import pysubs2
 import pytest
 
 from cluster.config import load_config
-from cluster.demo import make_talk
 from cluster.manifest import Manifest
 from cluster.pipeline import Job
 from cluster.pools import ray_session
 from cluster.runner import run
 from tests.integration.dubbing import listen, spoken_text, word_error_rate
+from tests.media import make_short_talk
 
-TALK_S = 12.0
 CUES = [(1.0, 3.4, "Hoje vamos falar"), (3.5, 6.2, "sobre o mar."), (7.0, 11.0, "O mar é azul e profundo.")]
 SOURCE_CUES = [(1.0, 3.4, "Today we are going to talk"), (3.5, 6.2, "about the sea."), (7.0, 11.0, "The sea is blue.")]
 Cues = list[tuple[float, float, str]]
@@ -24,9 +23,7 @@ Cues = list[tuple[float, float, str]]
 
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("talk") / "talk.mp4"
-    make_talk(path, TALK_S)
-    return path
+    return make_short_talk(tmp_path_factory.mktemp("talk") / "talk.mp4")
 
 
 def write_cues(path: Path, cues: Cues) -> Path:
@@ -38,7 +35,8 @@ def write_cues(path: Path, cues: Cues) -> Path:
 
 
 async def dub(talk: Path, out: Path, *, source: Path | None = None, target: Path | None = None) -> Manifest:
-    config = load_config("offline", ["ray.mode=inline", "quality.check=none"])
+    """With one store for all of them: what one has spoken, the next need not."""
+    config = load_config("offline", ["ray.mode=inline", "quality.check=none", f"store.url={talk.parent / 'store'}"])
     job = Job(
         source=talk,
         targets=("pt",),

@@ -48,7 +48,7 @@ def first(talk: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def kept_in(store: Path) -> tuple[str, ...]:
-    return (f"store.url={store}",)
+    return ("speech.engine=tests.standins.speaks", f"store.url={store}")
 
 
 def counts(manifest: Manifest) -> dict[str, tuple[int, int]]:
@@ -146,7 +146,8 @@ def test_killed_time_and_again_it_computes_nothing_twice(
 ) -> None:
     store, out = tmp_path / "store", tmp_path / "out"
     command = [sys.executable, "-m", "cluster.cli", "dub", str(talk), "--from", "en", "--to", "pt", "--out", str(out)]
-    command += ["--set", "ray.mode=inline", "--set", "quality.check=none", "--set", f"store.url={store}", "--json"]
+    settings = ("ray.mode=inline", "quality.check=none", *kept_in(store))
+    command += ["--json", *(part for setting in settings for part in ("--set", setting))]
     stored: dict[Path, int] = {}
     for _ in range(2):
         wanted = len(stored) + 3

@@ -72,6 +72,7 @@ class Batch:
     folder: Path
     service_s: float = 0.0
     num_drivers: int = 2
+    more_settings: tuple[str, ...] = ()
 
     @property
     def out(self) -> Path:
@@ -95,6 +96,7 @@ class Batch:
             f"store.url={self.store}",
             "drivers.num_cpus=0.1",
             "price.cpu_hour=3.6",
+            *self.more_settings,
         ]
         named = ["--to", ",".join(LANGUAGES), "--out", str(self.out), "--config", "base"]
         named += ["--drivers", str(self.num_drivers)]

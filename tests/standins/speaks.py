@@ -26,6 +26,9 @@ class Engine(engine.Engine[SpeechRequest, Plan | Clip]):
     def load(self) -> None:
         pass
 
+    def weights_id(self) -> str:
+        return "none"
+
     def run(self, batch: Sequence[SpeechRequest]) -> list[Plan | Clip]:
         return [self._run(request) for request in batch]
 
