@@ -20,10 +20,12 @@ from cluster.inspection import inspect
 from cluster.limiter import RATE_HZ
 from cluster.mixdown import MixedBlock
 from cluster.pipeline import Happening, Job, dub
-from cluster.pools import Pools, check_languages
+from cluster.pools import check_languages
 from cluster.progress import Progress
 from cluster.streams import started
 from serve.audio_stream import FORMS, AudioFormat, StreamEncoder
+from serve.auth import Caller
+from serve.dispatcher import Dispatcher
 from serve.errors import documented
 from serve.requests import SECURITY, TheCaller, TheDispatcher
 from serve.settings import ServeSettings
@@ -94,7 +96,7 @@ def dub_stream_routes(settings: ServeSettings) -> APIRouter:
                 f"at most {settings.max_streamed_dubs} dubs are streamed at a time; try again, or POST /v1/dubs",
                 BUSY_RETRY_S,
             )
-        sound = _dubbed(request, config, dispatcher.pools, places, target, spoken, response_format)
+        sound = _dubbed(request, caller, dispatcher, config, places, target, spoken, response_format)
         return StreamingResponse(await started(sound), media_type=FORMS[response_format].mime)
 
     return router
@@ -102,8 +104,9 @@ def dub_stream_routes(settings: ServeSettings) -> APIRouter:
 
 async def _dubbed(
     request: Request,
+    caller: Caller,
+    dispatcher: Dispatcher,
     config: Config,
-    pools: Pools,
     places: asyncio.Semaphore,
     target: str,
     source_language: str | None,
@@ -111,7 +114,8 @@ async def _dubbed(
 ) -> AsyncIterator[bytes]:
     """Raises DubbingError before the first bytes; a dub that fails later ends them early."""
     async with places, _received(request) as path:
-        await asyncio.to_thread(inspect, path, config.media)
+        info = await asyncio.to_thread(inspect, path, config.media)
+        await dispatcher.jobs.charge(caller.owner, info.duration_s, caller.limits)
         job = Job(
             source=path,
             targets=(target,),
@@ -121,7 +125,7 @@ async def _dubbed(
         )
         way = _Way()
         progress = Progress(job=f"stream {path.parent.name}")
-        work = asyncio.create_task(dub(job, config, pools, progress, way.put))
+        work = asyncio.create_task(dub(job, config, dispatcher.pools, progress, way.put))
         work.add_done_callback(lambda _: way.end())
         try:
             async for data in _encoded(way.blocks(), form):

@@ -222,7 +222,7 @@ def _add_languages(router: APIRouter) -> None:
             raise ConfigError(f"a language to dub into must differ from the source's; found {language}")
         check_languages(dispatcher.config, view.dub.source_language, (language,))
         await dispatcher.jobs.check_room(caller.owner, caller.limits)
-        view = await dispatcher.jobs.make_again(caller.owner, project_id, languages=[language])
+        view = await dispatcher.jobs.make_again(caller.owner, project_id, languages=[language], limits=caller.limits)
         dispatcher.wake()
         return _language(view, _target(view, language))
 

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from actors.errors import CapacityError
 from serve.database import Database
 from serve.errors import ConflictError, NotFoundError, ServiceFullError
+from serve.ids import new_dub_id
 from serve.settings import KeyLimits
 from serve.tables import ACTIVE, Delivery, Dub, DubState, Edit, Event, Target, TargetState
 
@@ -75,7 +76,9 @@ class Jobs:
                 known = await self._repeated(session, new)
                 if known is not None:
                     return known, False
-                await self._check_limits(session, new, limits)
+                wanted_s = None if new.duration_s is None else new.duration_s * len(new.targets)
+                await self._check_counts(session, new.owner, limits)
+                await self._check_day(session, new.owner, limits, wanted_s)
                 return await _insert(session, new), True
         except IntegrityError:  # another dispatcher took the same idempotency key at the same moment
             async with self.database.transaction() as session:
@@ -192,18 +195,41 @@ class Jobs:
             await session.flush()
             return await _view(session, dub)
 
-    async def make_again(self, owner: str, dub_id: str, *, languages: Sequence[str] = ()) -> DubView:
-        """Wait to be made again: what is stale or failed, and ``languages`` that are new.
+    async def charge(self, owner: str, duration_s: float, limits: KeyLimits) -> None:
+        """Count what is dubbed without a job against the owner's day. Raises CapacityError."""
+        now_s = time.time()
+        new = NewDub(id=new_dub_id(), owner=owner, name="", options=DubOptions(), targets=())
+        async with self._accepting, self.database.transaction() as session:
+            await self._check_day(session, owner, limits, duration_s)
+            dub = (await _insert(session, new)).dub
+            # As what is left of a job that was deleted.
+            dub.charged_s, dub.state, dub.deleted_s = duration_s, DubState.CANCELLED, now_s
 
-        Raises NotFoundError, ConflictError.
+    async def note_length(self, dub_id: str, duration_s: float) -> None:
+        """Of a source that was not here when the job was accepted: from now on it counts against its owner's day."""
+        num_targets = select(func.count()).select_from(Target).where(Target.dub_id == dub_id).scalar_subquery()
+        query = update(Dub).where(Dub.id == dub_id, Dub.duration_s.is_(None))
+        async with self.database.transaction() as session:
+            await session.execute(query.values(duration_s=duration_s, charged_s=duration_s * num_targets))
+
+    async def make_again(
+        self, owner: str, dub_id: str, *, languages: Sequence[str] = (), limits: KeyLimits | None = None
+    ) -> DubView:
+        """Wait to be made again: what is stale or failed, and ``languages`` that are new, which are within ``limits``.
+
+        Raises NotFoundError, ConflictError, CapacityError.
         """
         now_s = time.time()
         async with self.database.transaction() as session:
             dub = await _owned(session, owner, dub_id)
+            more_s = (dub.duration_s or 0.0) * len(languages)
+            if limits is not None:
+                await self._check_day(session, owner, limits, more_s)
             again = (
                 update(Dub)
                 .where(Dub.id == dub_id, Dub.state.not_in(ACTIVE))
                 .values(state=DubState.QUEUED, error=None, num_attempts=0, cancel_requested=False, updated_s=now_s)
+                .values(charged_s=Dub.charged_s + more_s)
                 .returning(Dub.id)
             )
             if (await session.execute(again)).scalar_one_or_none() is None:
@@ -241,18 +267,17 @@ class Jobs:
             )
         return await _view(session, dub)
 
-    async def _check_limits(self, session: AsyncSession, new: NewDub, limits: KeyLimits) -> None:
-        await self._check_counts(session, new.owner, limits)
-        if new.duration_s is None:
-            return
+    async def _check_day(self, session: AsyncSession, owner: str, limits: KeyLimits, wanted_s: float | None) -> None:
+        """``wanted_s`` is None where it is not known yet: then something must be left."""
         spent = select(func.coalesce(func.sum(Dub.charged_s), 0.0))
-        spent = spent.where(Dub.owner == new.owner, Dub.created_s > time.time() - DAY_S)
+        spent = spent.where(Dub.owner == owner, Dub.created_s > time.time() - DAY_S)
         used_s = (await session.execute(spent)).scalar_one()
-        wanted_s = new.duration_s * len(new.targets)
-        if used_s + wanted_s > limits.media_s_per_day:
+        fits = used_s < limits.media_s_per_day if wanted_s is None else used_s + wanted_s <= limits.media_s_per_day
+        if not fits:
+            asked = "more" if wanted_s is None else f"{wanted_s:.0f} s"
             raise CapacityError(
                 f"a key may have {limits.media_s_per_day:.0f} s of media dubbed a day; this one has used "
-                f"{used_s:.0f} s and asks for {wanted_s:.0f} s; try again later",
+                f"{used_s:.0f} s and asks for {asked}; try again later",
                 retry_after_s=3600.0,
             )
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import cookie_parser
+from starlette.requests import Request, cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.auth import Caller, KeyRing
@@ -19,6 +19,7 @@ from serve.settings import ServeSettings, is_loopback
 LOCAL = "local"
 """The owner of what is made without a key."""
 KEY_COOKIE = "raydub_key"
+ALLOW = "allow_s"
 PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 WRONG_KEYS_PER_MIN = 60
 """From one address."""
@@ -128,6 +129,11 @@ def key_of_page(headers: Headers) -> str | None:
     return unquote(cookie_parser(headers.get("cookie", "")).get(KEY_COOKIE, "")) or None
 
 
+def allow_longer(request: Request, more_s: float) -> None:
+    """The answer to this one may begin so much later than others'."""
+    request.scope["state"][ALLOW](more_s)
+
+
 class Deadlines:
     """A body must keep coming, and an answer begin in time; what streams after that takes as long as it takes."""
 
@@ -144,6 +150,12 @@ class Deadlines:
         answer_s, end_of_body_s = self._settings.request_timeout_s, clock() + self._settings.upload_max_s
         started = False
         limit = asyncio.timeout_at((end_of_body_s if has_body else clock()) + answer_s)
+
+        def allow_s(more_s: float) -> None:
+            if not started:
+                limit.reschedule(clock() + answer_s + more_s)
+
+        scope.setdefault("state", {})[ALLOW] = allow_s
 
         async def receive_in_time() -> Message:
             nonlocal has_body

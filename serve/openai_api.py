@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sse_starlette import EventSourceResponse
@@ -24,6 +24,7 @@ from cluster.subtitles import Cue, lay_out, render
 from serve.audio_stream import FORMS, AudioFormat, StreamEncoder
 from serve.errors import NotFoundError, Problem
 from serve.inference import HeardSegment, Inference
+from serve.middleware import allow_longer
 from serve.uploads import on_disk
 
 OPENAI_VOICES = frozenset(
@@ -81,6 +82,7 @@ def openai_routes(inference: Callable[[], Inference], max_upload_bytes: int) -> 
 
     @router.post("/audio/transcriptions", max_body_size=max_upload_bytes)
     async def transcriptions(
+        request: Request,
         file: Annotated[UploadFile, File()],
         model: Annotated[str, Form(max_length=256)],
         language: Annotated[str | None, Form(max_length=35)] = None,
@@ -95,7 +97,7 @@ def openai_routes(inference: Callable[[], Inference], max_upload_bytes: int) -> 
         """Write down what is said. With ``stream``, segments are sent as they are heard."""
         _check_temperature(temperature)
         spoken = None if language is None else languages.normalise(language)
-        heard = _Hearing(inference(), file, language=spoken, prompt=prompt)
+        heard = _Hearing(request, inference(), file, language=spoken, prompt=prompt)
         if stream:
             return EventSourceResponse(_transcript_events(await started(heard.segments())))
         segments = [segment async for segment in heard.segments()]
@@ -104,6 +106,7 @@ def openai_routes(inference: Callable[[], Inference], max_upload_bytes: int) -> 
 
     @router.post("/audio/translations", max_body_size=max_upload_bytes)
     async def translations(
+        request: Request,
         file: Annotated[UploadFile, File()],
         model: Annotated[str, Form(max_length=256)],
         prompt: Annotated[str, Form(max_length=4096)] = "",
@@ -113,7 +116,7 @@ def openai_routes(inference: Callable[[], Inference], max_upload_bytes: int) -> 
         """Write down in English what is said in another language."""
         _check_temperature(temperature)
         models = inference()
-        heard = _Hearing(models, file, language=None, prompt=prompt)
+        heard = _Hearing(request, models, file, language=None, prompt=prompt)
         segments = [segment async for segment in heard.segments()]
         segments = await _in_english(models, segments)
         return _transcript(segments, response_format, duration_s=heard.duration_s, task="translate", words=False)
@@ -186,7 +189,10 @@ def _event(body: dict[str, Any]) -> dict[str, str]:
 class _Hearing:
     """A file that somebody sent, while it is transcribed."""
 
-    def __init__(self, models: Inference, file: UploadFile, *, language: str | None, prompt: str) -> None:
+    def __init__(
+        self, request: Request, models: Inference, file: UploadFile, *, language: str | None, prompt: str
+    ) -> None:
+        self._request = request
         self._models = models
         self._file = file
         self._language = language
@@ -197,6 +203,7 @@ class _Hearing:
         async with on_disk(self._file) as path:
             info, track = await self._models.open_audio(path)
             self.duration_s = info.duration_s
+            allow_longer(self._request, info.duration_s * self._models.limits.answer_s_per_audio_s)
             async for segment in self._models.transcribe(info, track, language=self._language, prompt=self._prompt):
                 yield segment
 

@@ -78,6 +78,8 @@ class InferenceLimits(Section):
     max_total_characters: int = Field(default=500_000, ge=1)
     max_alternatives: int = Field(default=8, ge=0, le=15)
     max_audio_s: float = Field(default=2 * 3600.0, gt=0)
+    answer_s_per_audio_s: float = Field(default=1.0, ge=0)
+    """Until the answer to a recording begins, for each of its seconds, besides serve.request_timeout_s."""
 
 
 class StorageSettings(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -94,7 +95,8 @@ class Work:
         aside = path.with_name(f"source.{row.lease_owner}")
         try:
             await fetch(row.source_url, aside, config.fetch)
-            await asyncio.to_thread(inspect, aside, config.media)
+            info = await asyncio.to_thread(inspect, aside, config.media)
+            await until_it_answers(functools.partial(self._jobs.note_length, row.id, info.duration_s))
             return await in_own_thread(lambda: self._files.keep(aside, path), "keep source")
         except BaseException as error:
             await asyncio.to_thread(aside.unlink, missing_ok=True)

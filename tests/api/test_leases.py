@@ -144,6 +144,26 @@ async def test_limits_are_kept(database: Database) -> None:
         await jobs.create(new("e"), limits)
 
 
+async def test_the_day_counts_what_has_no_length_yet_what_is_added_and_what_is_streamed(database: Database) -> None:
+    await drain(database)
+    jobs, holder, limits = Jobs(database, 100), leases(database, "holder"), KeyLimits(media_s_per_day=100)
+    by_url = (await jobs.create(new("u", duration_s=None, source_url="https://a.example/a.mp4"), limits))[0].dub.id
+    await jobs.note_length(by_url, 20.0)
+    project = (await jobs.create(new("u", duration_s=30.0, targets=()), limits))[0].dub.id
+    await jobs.make_again("u", project, languages=["pt"], limits=limits)
+    await jobs.charge("u", 25.0, limits)
+    with pytest.raises(CapacityError, match="has used 95 s and asks for 10 s"):
+        await jobs.charge("u", 10.0, limits)
+    await drain(database)
+    with pytest.raises(CapacityError, match="has used 95 s and asks for 30 s"):
+        await jobs.make_again("u", project, languages=["fr"], limits=limits)
+    await jobs.charge("u", 5.0, limits)
+    with pytest.raises(CapacityError, match="has used 100 s and asks for more"):
+        await jobs.create(new("u", duration_s=None, source_url="https://a.example/b.mp4"), limits)
+    assert {view.dub.id for view in (await jobs.page("u", before=None, limit=9))[0]} == {by_url, project}
+    assert await holder.claim() is None
+
+
 async def test_a_dispatcher_tells_how_many_would_be_busy_with_what_waits(database: Database) -> None:
     await drain(database)
     dispatcher = make_dispatcher(Choice(set=("pipeline.max_videos=2",)))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from actors.errors import CapacityError, ConfigError
 from actors.types import Clip
@@ -18,7 +23,7 @@ from serve.errors import ServiceFullError, problem_of
 from serve.files import JobFiles
 from serve.ids import made_s, new_dub_id
 from serve.limits import Rates
-from serve.middleware import given_key
+from serve.middleware import Deadlines, allow_longer, given_key
 from serve.settings import is_loopback, load_service
 
 
@@ -97,6 +102,19 @@ def test_no_more_than_the_rate_and_one_bucket_pass(gaps_s: list[float], per_min:
             continue
         passed += 1
     assert passed <= per_min + now_s * per_min / 60 + 1e-6
+
+
+@pytest.mark.parametrize(("more_s", "status"), [(60.0, 200), (0.0, 503)])
+async def test_an_answer_may_begin_later_if_its_route_says_so(more_s: float, status: int) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        allow_longer(Request(scope), more_s)
+        await asyncio.sleep(0.3)
+        await PlainTextResponse("heard")(scope, receive, send)
+
+    settings, _ = load_service("offline", ["serve.request_timeout_s=0.1"])
+    transport = httpx.ASGITransport(Deadlines(app, settings))
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        assert (await client.get("/")).status_code == status
 
 
 def test_ids_sort_by_when_they_were_made() -> None:
