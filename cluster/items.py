@@ -13,7 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+)
 
 from actors import languages
 from actors.errors import ConfigError
@@ -46,6 +55,14 @@ def _normalised(tag: str) -> str:
         raise ValueError(error.message) from error
 
 
+def _place(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be a path or a URL")
+    return value
+
+
+Place = Annotated[str, PlainValidator(_place)]
+"""A file's name may be bytes that are no text: pydantic's own strings refuse what Python makes of those (PEP 383)."""
 Tag = Annotated[str, AfterValidator(_normalised)]
 Tags = Annotated[tuple[Tag, ...], BeforeValidator(_listed), AfterValidator(lambda tags: tuple(dict.fromkeys(tags)))]
 ByTag = Annotated[Mapping[Tag, str], BeforeValidator(_parsed)]
@@ -57,7 +74,7 @@ class Item(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: str = Field(min_length=1)
+    source: Place
     """A path, or a URL: s3://, gs://, https://."""
     to: Tags = ()
     """Languages; none takes those of the command."""

@@ -22,6 +22,7 @@ from cluster.config import Config, load_config
 from cluster.drivers import run_sharded
 from cluster.items import Item, is_manifest, jobs_of, read_items
 from cluster.ledger import ItemStatus, Summary
+from cluster.manifest import printable
 from cluster.pipeline import Job
 from cluster.pools import ray_session
 from cluster.runner import Outcome
@@ -60,6 +61,12 @@ def items_of(inputs: Sequence[str], to: str | None, source_language: str | None)
             )
             for item in found
         ]
+    for item in items:
+        if item.source != printable(item.source):
+            raise ConfigError(
+                f"a file's name must be text (UTF-8) to stand in a batch; that of {printable(item.source)} is not; "
+                f"rename it, or dub it with `raydub dub`"
+            )
     return tuple(items)
 
 

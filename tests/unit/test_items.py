@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from actors.errors import ConfigError
 from cluster.config import Config, load_config
 from cluster.items import Item, jobs_of, read_items
+from cluster.job import items_of
 
 ROW = {
     "source": "s3://bucket/talk.mp4",
@@ -70,6 +72,7 @@ def test_a_map_column_of_parquet(tmp_path: Path) -> None:
     ("row", "says"),
     [
         ({}, "field source must be given"),
+        ({"source": ""}, "must be a path or a URL; found ''"),
         ({**ROW, "langs": "pt"}, "field langs is unknown; known here: source, to, from"),
         ({**ROW, "priority": "high"}, "field priority must be valid"),
         ({**ROW, "to": ["xx-!"]}, "field to.0"),
@@ -151,3 +154,11 @@ def test_items_that_cannot_be_done(config: Config, items: list[dict[str, Any]], 
     with pytest.raises(ConfigError) as caught:
         jobs_of([Item.model_validate({"to": ["pt"], **item}) for item in items], "out", config)
     assert says in caught.value.message
+
+
+def test_a_file_whose_name_is_no_text_is_an_item_but_of_no_batch(tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"a\xff.mp4")
+    file.touch()
+    assert Item(source=str(file)).source == str(file)
+    with pytest.raises(ConfigError, match="is not; rename it"):
+        items_of([str(tmp_path)], "pt", None)
