@@ -25,7 +25,7 @@ from serve.streaming import live_routes
 FORM_LIMITS = {"max_files": 4, "max_fields": 64, "max_part_size": 64 * 1024}
 """Of a form; its fields are held in memory, its files are not."""
 
-PUBLIC = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
+PUBLIC = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json", "/languages"})
 """Answered to anybody: they tell nothing of anybody's."""
 
 
@@ -81,8 +81,9 @@ def _service_routes(settings: ServeSettings, dispatcher: Dispatcher) -> APIRoute
     )
 
 
-def _is_public(path: str) -> bool:
-    return path in PUBLIC or path.startswith(PUBLIC_PREFIX)
+def _is_public(method: str, path: str) -> bool:
+    """``POST /`` embeds."""
+    return (method, path) != ("POST", "/") and (path in PUBLIC or path.startswith(PUBLIC_PREFIX))
 
 
 def _middleware(settings: ServeSettings, dispatcher: Dispatcher) -> list[Middleware]:

@@ -131,6 +131,13 @@ def _add_creation(router: APIRouter, settings: ServeSettings) -> None:
         start_time: Annotated[int | None, Form()] = None,
         end_time: Annotated[int | None, Form()] = None,
         csv_file: Annotated[UploadFile | None, File()] = None,
+        csv_fps: Annotated[float | None, Form()] = None,
+        foreground_audio_file: Annotated[UploadFile | None, File()] = None,
+        background_audio_file: Annotated[UploadFile | None, File()] = None,
+        target_accent: Annotated[str | None, Form(max_length=1000)] = None,
+        use_profanity_filter: Annotated[bool | None, Form()] = None,
+        disable_voice_cloning: Annotated[bool | None, Form()] = None,
+        mode: Annotated[str | None, Form(max_length=64)] = None,
         num_speakers: Annotated[int | None, Form(description="Not needed.")] = None,
         watermark: Annotated[bool | None, Form(description="None is made.")] = None,
         highest_resolution: Annotated[bool | None, Form(description="The picture is never encoded again.")] = None,
@@ -143,10 +150,20 @@ def _add_creation(router: APIRouter, settings: ServeSettings) -> None:
             "end_time": end_time is not None,
             "csv_file": csv_file is not None,
             "drop_background_audio": bool(drop_background_audio),
+            "csv_fps": csv_fps is not None,
+            "foreground_audio_file": foreground_audio_file is not None,
+            "background_audio_file": background_audio_file is not None,
+            "target_accent": bool(target_accent),
+            "use_profanity_filter": bool(use_profanity_filter),
+            "disable_voice_cloning": bool(disable_voice_cloning),
+            "mode": mode not in (None, "", "automatic"),
         }
         if any(refused.values()):
             named = ", ".join(field for field, given in refused.items() if given)
-            raise ConfigError(f"the whole input is dubbed, its background kept; {named} cannot be given here")
+            raise ConfigError(
+                f"the whole input is dubbed as it is, its background kept, in the voices configured; {named} cannot be "
+                "given here"
+            )
         wanted = Wanted(
             targets=(target_lang,),
             file=file,

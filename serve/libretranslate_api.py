@@ -6,7 +6,10 @@ https://docs.libretranslate.com
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from fastapi import APIRouter, Request
@@ -18,10 +21,13 @@ from actors import languages
 from actors.errors import ItemError
 from serve.errors import Problem
 from serve.inference import Inference
+from serve.middleware import admit
 from serve.text_language import DetectedLanguage
 
 NOT_PROSE = frozenset({"code", "pre", "script", "style", "textarea"})
 """Elements whose text is left as it is."""
+NOT_IN_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+"""Characters that no markup may hold; lxml refuses them."""
 NUM_DETECTED = 5
 LEAST_PROBABILITY = 0.01
 
@@ -44,6 +50,12 @@ class DetectBody(BaseModel):
 
     q: str
     api_key: str | None = Field(default=None, max_length=256)
+
+
+class _Key(BaseModel):
+    """Of a body of any kind."""
+
+    api_key: str | None = None
 
 
 def libretranslate_problem(problem: Problem) -> dict[str, Any]:
@@ -90,11 +102,19 @@ def _takes(model: type[BaseModel]) -> dict[str, Any]:
 
 
 async def _parsed(request: Request, model: type[Body]) -> Body:
-    """Raises ItemError."""
+    """Raises ItemError; before that, what is raised where the key is wrong or missing."""
+    if request.headers.get("content-type", "").split(";")[0].strip() == "application/json":
+        data = await request.body()
+        validate, validate_key = partial(model.model_validate_json, data), partial(_Key.model_validate_json, data)
+    else:
+        form = dict(await request.form())
+        validate, validate_key = partial(model.model_validate, form), partial(_Key.model_validate, form)
+    key = None
+    with suppress(ValidationError):
+        key = validate_key().api_key
+    await admit(request, key)
     try:
-        if request.headers.get("content-type", "").split(";")[0].strip() == "application/json":
-            return model.model_validate_json(await request.body())
-        return model.model_validate(dict(await request.form()))
+        return validate()
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"]) or "the body"
@@ -132,7 +152,7 @@ async def _versions(models: Inference, text: str, source: str, target: str, body
 
 async def _translate_html(models: Inference, text: str, source: str, target: str) -> str:
     """The same markup around translated prose; each run of text between tags is translated by itself."""
-    root = html.fragment_fromstring(text, create_parent="div")
+    root = html.fragment_fromstring(NOT_IN_XML.sub("", text), create_parent="div")
     places = [
         (element, part)
         for element in root.iter()
@@ -145,7 +165,7 @@ async def _translate_html(models: Inference, text: str, source: str, target: str
     for (element, part), original, translation in zip(places, originals, translated, strict=True):
         before = original[: len(original) - len(original.lstrip())]
         after = original[len(original.rstrip()) :]
-        setattr(element, part, before + translation.candidates[0].text.strip() + after)
+        setattr(element, part, NOT_IN_XML.sub("", before + translation.candidates[0].text.strip() + after))
     return str(html.tostring(root, encoding="unicode")).removeprefix("<div>").removesuffix("</div>")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
@@ -20,6 +21,8 @@ LOCAL = "local"
 """The owner of what is made without a key."""
 KEY_COOKIE = "raydub_key"
 ALLOW = "allow_s"
+KEY_IN_BODY = frozenset({"/translate", "/detect"})
+"""LibreTranslate's clients send their key there alone: these routes call ``admit`` before anything else."""
 PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 WRONG_KEYS_PER_MIN = 60
 """From one address."""
@@ -54,7 +57,7 @@ class Guard:
     """Lets a request in with a key; without one only where nobody but this machine can ask, and no web page."""
 
     def __init__(
-        self, app: ASGIApp, settings: ServeSettings, ring: Callable[[], KeyRing], is_public: Callable[[str], bool]
+        self, app: ASGIApp, settings: ServeSettings, ring: Callable[[], KeyRing], is_public: Callable[[str, str], bool]
     ) -> None:
         self._app = app
         self._settings = settings
@@ -66,16 +69,26 @@ class Guard:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         try:
-            if not self._is_public(scope["path"]):
-                caller = await self._identify(scope, Headers(scope=scope))
-                self._rates.spend(caller.owner, caller.limits.requests_per_min)
-                scope.setdefault("state", {})["caller"] = caller
+            if not self._is_public(scope["method"], scope["path"]):
+                headers = Headers(scope=scope)
+                if scope["method"] == "POST" and scope["path"] in KEY_IN_BODY and given_key(headers) is None:
+                    scope.setdefault("state", {})["admit"] = functools.partial(self._admit, scope, headers)
+                else:
+                    await self._admit(scope, headers)
         except Exception as error:
             return await response_to(error, scope["path"])(scope, receive, send)
         await self._app(scope, receive, send)
 
-    async def _identify(self, scope: Scope, headers: Headers) -> Caller:
-        key = given_key(headers) or (key_of_page(headers) if scope["method"] in ("GET", "HEAD") else None)
+    async def _admit(self, scope: Scope, headers: Headers, key_in_body: str | None = None) -> None:
+        """Raises UnauthorizedError, ForbiddenError, CapacityError."""
+        caller = await self._identify(scope, headers, key_in_body)
+        self._rates.spend(caller.owner, caller.limits.requests_per_min)
+        scope.setdefault("state", {})["caller"] = caller
+
+    async def _identify(self, scope: Scope, headers: Headers, key_in_body: str | None) -> Caller:
+        key = (
+            given_key(headers) or key_in_body or (key_of_page(headers) if scope["method"] in ("GET", "HEAD") else None)
+        )
         if key is not None and (caller := await self._ring().find(key)) is not None:
             return caller
         # OpenAI's clients must be given a key, and people give them any where there are none.
@@ -132,6 +145,12 @@ def key_of_page(headers: Headers) -> str | None:
 def allow_longer(request: Request, more_s: float) -> None:
     """The answer to this one may begin so much later than others'."""
     request.scope["state"][ALLOW](more_s)
+
+
+async def admit(request: Request, key_in_body: str | None) -> None:
+    """Let in whom the guard could not know yet. Raises UnauthorizedError, ForbiddenError, CapacityError."""
+    if hasattr(request.state, "admit"):
+        await request.state.admit(key_in_body)
 
 
 class Deadlines:

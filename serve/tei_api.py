@@ -6,7 +6,7 @@ https://huggingface.github.io/text-embeddings-inference: errors are ``{"error": 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
@@ -23,6 +23,8 @@ class EmbedBody(BaseModel):
     inputs: str | list[str]
     normalize: bool = True
     truncate: bool = False
+    truncation_direction: Literal["left", "Left", "right", "Right"] = "right"
+    prompt_name: None = None
 
 
 def tei_problem(problem: Problem) -> dict[str, Any]:
@@ -34,6 +36,7 @@ def tei_problem(problem: Problem) -> dict[str, Any]:
 def tei_routes(inference: Callable[[], Inference]) -> APIRouter:
     router = APIRouter(tags=["Text Embeddings Inference"])
 
+    @router.post("/", description="As `/embed`: where `huggingface_hub.InferenceClient` calls a model by its URL.")
     @router.post("/embed")
     async def embed(body: EmbedBody) -> Response:
         """Vectors of texts, of length 1."""
@@ -43,6 +46,8 @@ def tei_routes(inference: Callable[[], Inference]) -> APIRouter:
             texts = [text[: models.limits.max_text_characters] for text in texts]
         if not body.normalize:
             raise ItemError("normalize must be true: vectors here have length 1")
+        if body.truncation_direction.lower() != "right":
+            raise ItemError("truncation_direction must be right: texts are cut at their end here")
         models.check_texts(texts)
         await models.check_room("embedding")
         return JSONResponse((await models.embed(texts)).tolist())
