@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import aiosqlite
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from filelock import FileLock
@@ -94,7 +97,7 @@ def _engine(url: str) -> AsyncEngine:
         if parsed.get_backend_name() == "sqlite":
             if parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            options = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+            options = {"connect_args": {"timeout": BUSY_TIMEOUT_S, "async_creator_fn": _connect_sqlite}}
         engine = create_async_engine(parsed, **options)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise ConfigError(
@@ -104,6 +107,25 @@ def _engine(url: str) -> AsyncEngine:
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _connect_sqlite(database: str, **options: Any) -> aiosqlite.Connection:
+    """One that rolls back before it closes.
+
+    SQLAlchemy closes the connection of whoever is cancelled in a transaction. SQLite closes it only once none of its
+    statements is referred to, which a traceback may do for long; until then nobody else can write.
+    """
+    connection = aiosqlite.connect(database, **options)
+    connection._thread.daemon = True  # as SQLAlchemy has it
+    close = connection.close
+
+    async def roll_back_and_close() -> None:
+        with contextlib.suppress(sqlite3.Error, ValueError):  # it was closed already
+            await connection.rollback()
+        await close()
+
+    connection.close = roll_back_and_close  # type: ignore[method-assign]
+    return connection
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from actors.errors import CapacityError
@@ -26,7 +26,7 @@ from serve.ids import new_dub_id
 from serve.jobs import DubOptions, Jobs, NewDub
 from serve.leases import LeaseLostError, Leases, Outcome
 from serve.settings import KeyLimits, ServeSettings
-from serve.tables import Delivery, DubState, TargetState
+from serve.tables import Delivery, Dub, DubState, TargetState
 from serve.tidying import tidy, without_job
 from tests.api.postgres import Postgres
 from tests.api.server import STANDINS, finished, running
@@ -253,6 +253,26 @@ async def test_one_idempotency_key_makes_one_job_however_many_ask_at_once(databa
     assert [is_new for _, is_new in answers].count(True) == 1
     with pytest.raises(ConflictError):
         await several[0].create(new("h", idempotency_key="k", fingerprint="other"), limits)
+    await drain(database)
+
+
+async def test_who_is_cancelled_while_he_writes_locks_nobody_out(database: Database) -> None:
+    dub_id = (await Jobs(database, 100).create(new("c"), LIMITS))[0].dub.id
+    rename = update(Dub).where(Dub.id == dub_id)
+
+    async def write() -> None:
+        async with database.transaction() as session:
+            for name in "ab":
+                await session.execute(rename.values(name=name))
+                await session.execute(select(Dub).where(Dub.id == dub_id))
+
+    cancelled = []  # kept, as a log keeps what went wrong, and with it the frames it passed
+    for n in range(150):
+        writing = asyncio.create_task(write())
+        await asyncio.sleep(n * 5e-5)
+        writing.cancel()
+        cancelled += await asyncio.gather(writing, return_exceptions=True)
+        await write()
     await drain(database)
 
 
