@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -27,7 +28,8 @@ from serve.text_language import DetectedLanguage
 NOT_PROSE = frozenset({"code", "pre", "script", "style", "textarea"})
 """Elements whose text is left as it is."""
 NOT_IN_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
-"""Characters that no markup may hold; lxml refuses them."""
+"""Characters that no tree of markup can hold; https://www.w3.org/TR/xml/#charsets."""
+CHARACTER_REFERENCE = re.compile(r"&#(?:x0*([0-9a-f]{1,6})(?![0-9a-f])|0*([0-9]{1,7})(?![0-9]));?", re.IGNORECASE)
 NUM_DETECTED = 5
 LEAST_PROBABILITY = 0.01
 
@@ -150,9 +152,20 @@ async def _versions(models: Inference, text: str, source: str, target: str, body
     return [candidate.text for candidate in translation.candidates]
 
 
+def parsable(text: str) -> str:
+    """The markup without the characters that XML does not allow, as they are or by their numbers."""
+
+    def allowed(reference: re.Match[str]) -> str:
+        code = int(reference[1], 16) if reference[1] else int(reference[2])
+        # Not nothing: what stands around it could become a reference then.
+        return "\N{REPLACEMENT CHARACTER}" if code > sys.maxunicode or NOT_IN_XML.match(chr(code)) else reference[0]
+
+    return CHARACTER_REFERENCE.sub(allowed, NOT_IN_XML.sub("", text))
+
+
 async def _translate_html(models: Inference, text: str, source: str, target: str) -> str:
     """The same markup around translated prose; each run of text between tags is translated by itself."""
-    root = html.fragment_fromstring(NOT_IN_XML.sub("", text), create_parent="div")
+    root = html.fragment_fromstring(parsable(text), create_parent="div")
     places = [
         (element, part)
         for element in root.iter()
