@@ -181,8 +181,7 @@ class Fleet(Generic[T]):
                 num_failures += 1
                 slot.state = ReplicaState.RESTING
                 self._after_load_failure(slot, num_failures, error)
-                jitter = random.random()  # noqa: S311  # no secret
-                await asyncio.sleep(retry_delay_s(self._config.restart_delay_s, num_failures, jitter))
+                await rest(self._config, num_failures)
             else:
                 num_failures = 0
                 await self._serve(slot, replica)
@@ -260,6 +259,12 @@ class Fleet(Generic[T]):
         task = asyncio.get_running_loop().create_task(coroutine, name=name, context=context)
         task.add_done_callback(self._on_defect)
         return task
+
+
+async def rest(config: PoolConfig, num_failures: int) -> None:
+    """Before what failed so often is tried again."""
+    jitter = random.random()  # noqa: S311  # no secret
+    await asyncio.sleep(retry_delay_s(config.restart_delay_s, num_failures, jitter))
 
 
 def _sacrifice(slot: _Slot[Any]) -> tuple[bool, int, int]:

@@ -12,7 +12,6 @@ import contextlib
 import functools
 import itertools
 import logging
-import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from actors.types import ItemFailure, Task
 from cluster.config import PoolConfig, StageConfig
 from cluster.deadline import within
 from cluster.fairness import Door, FairQueue, Ticket
-from cluster.fleet import Fleet, ReplicaState, Serving
+from cluster.fleet import Fleet, ReplicaState, Serving, rest
 from cluster.logs import log_context, new_context
 from cluster.memory_limit import MemoryLimit
 from cluster.pool_metrics import metrics_of
@@ -40,7 +39,7 @@ from cluster.replicas import (
     ReplicaOutOfMemoryError,
     ResultLostError,
 )
-from cluster.scheduling import AfterLoss, Backlog, ReplicaLoad, Send, after_loss, next_batch, retry_delay_s
+from cluster.scheduling import AfterLoss, Backlog, ReplicaLoad, Send, after_loss, next_batch
 from cluster.starting import Starts
 
 log = logging.getLogger(__name__)
@@ -365,9 +364,7 @@ class Pool:
         """Try again, when what was full may have room."""
         for entry in entries:
             entry.num_lost_results += 1
-        num_failures = max(entry.num_lost_results for entry in entries)
-        jitter = random.random()  # noqa: S311  # no secret
-        await asyncio.sleep(retry_delay_s(self.config.restart_delay_s, num_failures, jitter))
+        await rest(self.config, max(entry.num_lost_results for entry in entries))
         if serving.lost:  # meanwhile, and with it all that it had
             return
         for entry in entries:

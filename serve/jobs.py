@@ -207,10 +207,9 @@ class Jobs:
 
     async def note_length(self, dub_id: str, duration_s: float) -> None:
         """Of a source that was not here when the job was accepted: from now on it counts against its owner's day."""
-        num_targets = select(func.count()).select_from(Target).where(Target.dub_id == dub_id).scalar_subquery()
         query = update(Dub).where(Dub.id == dub_id, Dub.duration_s.is_(None))
         async with self.database.transaction() as session:
-            await session.execute(query.values(duration_s=duration_s, charged_s=duration_s * num_targets))
+            await session.execute(query.values(duration_s=duration_s, charged_s=duration_s * Target.num_of(dub_id)))
 
     async def make_again(
         self, owner: str, dub_id: str, *, languages: Sequence[str] = (), limits: KeyLimits | None = None

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from serve.database import Database
@@ -130,7 +130,7 @@ class Leases:
                 "revision": Dub.revision + 1,
                 "duration_s": outcome.duration_s,
                 # Of a URL it was not known before.
-                "charged_s": (outcome.duration_s or 0.0) * _num_targets(dub_id),
+                "charged_s": (outcome.duration_s or 0.0) * Target.num_of(dub_id),
                 "source_language": outcome.source_language,
             }
         async with self.database.transaction() as session:
@@ -178,7 +178,3 @@ def _is_free(now_s: float, resume: bool, under_way: Collection[str]) -> ColumnEl
     abandoned = and_(Dub.state == DubState.RUNNING, Dub.lease_until_s < now_s, Dub.id.not_in(under_way))
     free = or_(Dub.state == DubState.QUEUED, abandoned) if resume else Dub.state == DubState.QUEUED
     return and_(Dub.deleted_s.is_(None), free)
-
-
-def _num_targets(dub_id: str) -> ScalarSelect[int]:
-    return select(func.count()).select_from(Target).where(Target.dub_id == dub_id).scalar_subquery()

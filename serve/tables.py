@@ -7,7 +7,7 @@ import time
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, ScalarSelect, String, Text, UniqueConstraint, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from serve.ids import new_dub_id
@@ -90,6 +90,11 @@ class Target(Base):
     revision: Mapped[int]
     created_s: Mapped[float]
     error: Mapped[str | None] = mapped_column(Text)
+
+    @classmethod
+    def num_of(cls, dub_id: str) -> ScalarSelect[int]:
+        """How many the dub has, inside another query."""
+        return select(func.count()).select_from(cls).where(cls.dub_id == dub_id).scalar_subquery()
 
 
 class Event(Base):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -33,6 +33,16 @@ def items(*values: int) -> list[Item]:
 
 async def submit_all(pool: Pool, requests: Sequence[Item]) -> list[Any]:
     return await asyncio.gather(*(pool.submit(request) for request in requests), return_exceptions=True)
+
+
+def failing_with_3(error: Exception) -> Callable[[Sequence[Item]], None]:
+    """Any batch that has item 3."""
+
+    def fail(batch: Sequence[Item]) -> None:
+        if any(item.value == 3 for item in batch):
+            raise error
+
+    return fail
 
 
 async def settle() -> None:
@@ -466,12 +476,7 @@ async def test_a_node_out_of_memory_halves_batches_and_costs_no_item() -> None:
 
 async def test_an_item_that_alone_is_too_much_for_its_node_is_given_up() -> None:
     world = World()
-
-    def refuse(batch: Sequence[Item]) -> None:
-        if any(item.value == 3 for item in batch):
-            raise ReplicaOutOfMemoryError("node is low on memory")
-
-    world.on_batch = refuse
+    world.on_batch = failing_with_3(ReplicaOutOfMemoryError("node is low on memory"))
     async with world.pool(max_items=16) as pool:
         outcomes = await submit_all(pool, items(*range(16)))
         assert pool.stats().num_lost_replicas == 3
@@ -525,12 +530,7 @@ async def test_results_that_are_lost_for_seconds_are_waited_for() -> None:
 
 async def test_a_result_that_is_always_lost_costs_its_item_and_no_replica() -> None:
     world = World()
-
-    def lose(batch: Sequence[Item]) -> None:
-        if any(item.value == 3 for item in batch):
-            raise ResultLostError("too large for the object store")
-
-    world.on_batch = lose
+    world.on_batch = failing_with_3(ResultLostError("too large for the object store"))
     async with world.pool(max_items=1) as pool:
         outcomes = await submit_all(pool, items(*range(5)))
         assert pool.stats().num_lost_replicas == 0
@@ -563,12 +563,7 @@ async def test_a_replica_lost_while_its_lost_result_is_waited_for_runs_nothing_t
 
 async def test_what_fails_a_batch_on_its_way_fails_alone() -> None:
     world = World()
-
-    def refuse(batch: Sequence[Item]) -> None:
-        if any(item.value == 3 for item in batch):
-            raise EngineError("cannot be pickled")
-
-    world.on_batch = refuse
+    world.on_batch = failing_with_3(EngineError("cannot be pickled"))
     async with world.pool(max_items=8) as pool:
         outcomes = await submit_all(pool, items(*range(8)))
     assert isinstance(outcomes.pop(3), ItemError)
