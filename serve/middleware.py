@@ -20,7 +20,6 @@ from serve.settings import ServeSettings, is_loopback
 LOCAL = "local"
 """The owner of what is made without a key."""
 KEY_COOKIE = "raydub_key"
-ALLOW = "allow_s"
 KEY_IN_BODY = frozenset({"/translate", "/detect"})
 """LibreTranslate's clients send their key there alone: these routes call ``admit`` before anything else."""
 PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
@@ -144,7 +143,7 @@ def key_of_page(headers: Headers) -> str | None:
 
 def allow_longer(request: Request, more_s: float) -> None:
     """The answer to this one may begin so much later than others'."""
-    request.scope["state"][ALLOW](more_s)
+    request.state.allow_s(more_s)
 
 
 async def admit(request: Request, key_in_body: str | None) -> None:
@@ -174,7 +173,7 @@ class Deadlines:
             if not started:
                 limit.reschedule(clock() + answer_s + more_s)
 
-        scope.setdefault("state", {})[ALLOW] = allow_s
+        scope.setdefault("state", {})["allow_s"] = allow_s
 
         async def receive_in_time() -> Message:
             nonlocal has_body
