@@ -5,10 +5,12 @@ FULL := .venv-full
 # Python compiles what is imported, when it is; pip would compile all of torch and transformers.
 PIP_FLAGS := --quiet --disable-pip-version-check --no-compile --constraint requirements.lock
 
+PYTEST_FLAGS := -n 3 --dist loadfile --no-loadscope-reorder
+
 # Some images set it. Each of Ray's workers would compile all it imports again: twice the time to start one.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo serve test lint bench lock clean
+.PHONY: demo serve test coverage lint bench docs sbom audit lock clean
 
 demo: $(BASE)/installed
 	$(BASE)/bin/raydub demo --out out
@@ -17,13 +19,23 @@ serve: $(BASE)/installed
 	$(BASE)/bin/raydub serve
 
 test: $(FULL)/installed
-	$(FULL)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report term:skip-covered --cov-fail-under 85
+	$(FULL)/bin/pytest $(PYTEST_FLAGS)
+
+# As above, traced, which takes longer.
+coverage: $(FULL)/installed
+	$(FULL)/bin/pytest $(PYTEST_FLAGS) --cov --cov-report term:skip-covered --cov-fail-under 85
 
 lint: $(FULL)/installed
 	$(FULL)/bin/ruff check .
 	$(FULL)/bin/ruff format --check .
 	$(FULL)/bin/mypy --num-workers 2
 	$(FULL)/bin/lint-imports
+	$(FULL)/bin/python -m tests.style
+
+# The pages and the picture that are written from the code. The screenshots: python docs/make_pictures.py
+docs: $(FULL)/installed
+	$(FULL)/bin/python docs/make_reference.py
+	$(FULL)/bin/python docs/make_architecture.py
 
 # Each script prints its figures; with --json the last line is one JSON object.
 bench: $(FULL)/installed
@@ -39,6 +51,19 @@ $(FULL)/installed: pyproject.toml requirements.lock
 	$(FULL)/bin/pip install $(PIP_FLAGS) --editable '.[gpu,dev]'
 	touch $@
 
+# What is installed, as CycloneDX; and whether PyPI knows of flaws in it.
+sbom: $(FULL)/installed .venv-tools/installed
+	.venv-tools/bin/cyclonedx-py environment $(FULL)/bin/python --output-reproducible --output-file sbom.json
+
+audit: $(FULL)/installed .venv-tools/installed
+	$(FULL)/bin/pip check
+	.venv-tools/bin/pip-audit --path $$($(FULL)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
+.venv-tools/installed:
+	$(PYTHON) -m venv .venv-tools
+	.venv-tools/bin/pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7' 'pip-audit>=2.9'
+	touch $@
+
 # Resolve anew, in a fresh environment, and write down what came.
 lock:
 	rm -rf .venv-lock
@@ -49,4 +74,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf $(BASE) $(FULL) .venv-lock out build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(BASE) $(FULL) .venv-lock .venv-tools sbom.json out build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

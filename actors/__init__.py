@@ -1,1 +1,1 @@
-"""What works on segments: data types, errors, engines, and the actor that hosts one engine."""
+"""Data types, errors, engines, and the actor that hosts one engine. Never a pipeline, a file format or a server."""

@@ -1,4 +1,4 @@
-"""Choosing how long each token of a planned utterance lasts, so that the whole has an exact length."""
+"""Durations of an utterance's tokens that sum to an exact length."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def fit_frames(
 ) -> npt.NDArray[np.int64]:
     """Whole durations that sum to ``num_frames``, in proportion to the natural ones.
 
-    All tokens share one scale; those it would take below ``min_frames`` are held there and the others
+    All tokens share one scale; tokens that would fall below ``min_frames`` are held there and the others
     scaled a little more. Fractions are rounded by largest remainder (Hamilton's method), so that no
     token is off by a whole frame. A longer token is never given fewer frames than a shorter one.
 

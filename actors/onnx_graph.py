@@ -1,7 +1,6 @@
-"""Cutting an ONNX graph in two at a tensor, and sessions that share a machine politely.
+"""Cutting the ONNX graph of a speech model in two at its durations.
 
-A speech model that predicts durations and then speaks them in one graph becomes two: the cheap half
-says how long each token would last, the expensive half speaks whatever durations it is given.
+The cheap half predicts how long each token lasts, the expensive half speaks with the durations it is given.
 """
 
 from __future__ import annotations
@@ -13,15 +12,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from actors import weights
 from actors.errors import EngineLoadError
+from actors.onnx_session import make_session
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
 CUT_VERSION = 1
-"""Part of the cache key: raise it when the same model would be cut differently."""
-
-CUDA = "CUDAExecutionProvider"
+"""Part of the cache key. Raise it when the same model would be cut differently."""
 
 Dim: TypeAlias = int | str | None
 """A tensor's extent along an axis: fixed, named, or unknown."""
@@ -50,8 +48,18 @@ class Half:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
+    """The two halves of a graph."""
+
     durations: Half
     synthesis: Half
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutSessions:
+    """Both halves, ready to run."""
+
+    durations: onnxruntime.InferenceSession
+    synthesis: onnxruntime.InferenceSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +69,16 @@ class CutModel:
     durations: Path
     synthesis: Path
 
+    def open(self, *, threads: int, device: Literal["cpu", "cuda"] = "cpu") -> CutSessions:
+        """Raises EngineLoadError."""
+        return CutSessions(
+            durations=make_session(self.durations, threads=threads, device=device),
+            synthesis=make_session(self.synthesis, threads=threads, device=device),
+        )
+
 
 def cut_model(model: Path, sha256: str, kind: str, find_cut: Callable[[onnx.ModelProto], Cut]) -> CutModel:
-    """Cut a model once per node; its ``sha256`` and the ``kind`` of cut, which names ``find_cut``, key the cache.
+    """Cut a model, once per node: the cache's key is its ``sha256`` and ``kind``, the name of ``find_cut``.
 
     Raises EngineLoadError, from ``find_cut`` if the graph is not of the kind it knows.
     """
@@ -111,9 +126,9 @@ def extract(model: onnx.ModelProto, half: Half) -> onnx.ModelProto:
 
 
 def find_rounded_durations(model: onnx.ModelProto, shape: tuple[Dim, ...]) -> Cut:
-    """Where a graph computes ``Cast(Clip(Round(natural / speed)))``, as exports of Kokoro's kind do.
+    """The cut of a graph that computes ``Cast(Clip(Round(natural / speed)))``, as exports of Kokoro's kind do.
 
-    ``shape`` is the durations': with or without a batch axis.
+    ``shape`` is that of the durations, with or without a batch axis.
     """
     graph = model.graph
     divide = only([node for node in graph.node if node.op_type == "Div" and "speed" in node.input], "Div by speed")
@@ -129,34 +144,8 @@ def find_rounded_durations(model: onnx.ModelProto, shape: tuple[Dim, ...]) -> Cu
     )
 
 
-def make_session(
-    model: Path, *, threads: int, device: Literal["auto", "cpu", "cuda"] = "cpu"
-) -> onnxruntime.InferenceSession:
-    """A session that leaves the CPU to others when it has nothing to do. Raises EngineLoadError."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Spinning workers nearly double the CPU time where several sessions share cores (0.9 against 0.51
-    # CPU-seconds per second of audio).
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Patterns are remembered for each input shape, and every utterance has its own: memory without bound.
-    options.enable_mem_pattern = False
-    options.log_severity_level = 3
-    available = onnxruntime.get_available_providers()
-    if device == "cuda" and CUDA not in available:
-        raise EngineLoadError(
-            f"device cuda must be one that onnxruntime can use, found only {', '.join(available)}; "
-            "run: pip install onnxruntime-gpu, or set device: cpu"
-        )
-    cuda = device != "cpu" and CUDA in available
-    providers = [CUDA, "CPUExecutionProvider"] if cuda else ["CPUExecutionProvider"]
-    return onnxruntime.InferenceSession(str(model), sess_options=options, providers=providers)
-
-
 def needed_nodes(graph: onnx.GraphProto, wanted: Iterable[str], given: set[str]) -> list[onnx.NodeProto]:
-    """The nodes that ``wanted`` depends on, not looking behind ``given``, in the graph's order."""
+    """The nodes that ``wanted`` depends on, up to ``given``, in the graph's order."""
     producer = {name: index for index, node in enumerate(graph.node) for name in node.output}
     kept: set[int] = set()
     pending = [name for name in wanted if name not in given]
@@ -169,7 +158,7 @@ def needed_nodes(graph: onnx.GraphProto, wanted: Iterable[str], given: set[str])
 
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Names a node reads, those its nested graphs (If, Loop) take from outside included."""
+    """The names that a node reads, including those that its nested graphs (If, Loop) take from outside."""
     yield from filter(None, node.input)
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
@@ -178,6 +167,7 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def only(nodes: Sequence[onnx.NodeProto], what: str) -> onnx.NodeProto:
+    """The single node of a sequence. Raises EngineLoadError for none or several."""
     if len(nodes) != 1:
         raise EngineLoadError(
             f"the speech model must have exactly one {what} to cut its durations at, found {len(nodes)}; "

@@ -1,4 +1,4 @@
-"""Text to phonemes by espeak-ng inside the process, and phonemes to pieces a model can speak."""
+"""Phonemes of a text, by espeak-ng inside the process, and their division into pieces for a speech model."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING
 
 from actors import languages
 from actors.errors import EngineLoadError, ItemError
+from actors.sentences import STOPS
 
 if TYPE_CHECKING:
     from piper.phonemize_espeak import EspeakPhonemizer
 
-# espeak-ng keeps its voice and output in globals: one caller at a time in the whole process.
+# espeak-ng keeps its voice and output in globals, so it serves one caller at a time in the whole process.
 _espeak_lock = threading.Lock()
 
 VOWELS = frozenset("aeiouyæøœɐɑɒɔəɘɚɛɜɝɞɤɨɪɯɵɶʉʊʌʏᵻäɩ")
 GLIDES = frozenset("ɪʊɯʏø")
-"""Right after another vowel these end its diphthong; any other vowel, or one that is stressed, begins a syllable."""
+"""Vowels that end a diphthong right after another vowel; all others, and stressed ones, begin a syllable."""
 ESPEAK_VOICES = {"pt": "pt-br", "en": "en-us", "no": "nb"}
-"""Languages that espeak knows by another name, or in a more common variety."""
+"""Language → espeak's voice, where it has another name or a more common variety."""
 
-BREAKS: tuple[str, ...] = (".!?…", ";:—", ",", " ")
-"""Where phonemes may be split, best first; the split falls after the character."""
+BREAKS: tuple[str, ...] = (STOPS, ";:—", ",", " ")
+"""Marks after which phonemes may be split, best first."""
 
 
 def espeak(
@@ -32,8 +33,8 @@ def espeak(
 ) -> list[tuple[str, ...]]:
     """Phonemes of each sentence: IPA by code point (NFD), punctuation kept, spaces between words.
 
-    ``vowel_clusters`` are runs of code points that the model knows as one phoneme. Words that espeak
-    reads in another language carry no language flags. Raises ItemError if espeak refuses.
+    ``vowel_clusters`` are runs of code points that the model has one phoneme for. Words that espeak
+    reads in another language carry no language flags. Raises ItemError if espeak fails.
     """
     try:
         with _espeak_lock:
@@ -74,9 +75,12 @@ def split(phonemes: Sequence[str], limit: int) -> list[Sequence[str]]:
 
 
 def num_syllables(text: str, language: str) -> int:
-    """Of a text read aloud; 0 if nothing in it can be. Raises ItemError if espeak cannot read the language."""
+    """Number of syllables of a text read aloud; 0 if nothing in it can be.
+
+    Raises ItemError if espeak cannot read the language.
+    """
     base = languages.base(language)
-    if base == "zh":  # one to a character, by which espeak's phonemes are not divided
+    if base == "zh":  # one per character; espeak's phonemes do not show where one ends
         return sum(unicodedata.name(character, "").startswith("CJK UNIFIED") for character in text)
     if base == "ja":
         raise ItemError("syllables of ja must be counted from its reading; espeak does not know those of kanji")

@@ -1,4 +1,4 @@
-"""The records that flow from step to step: one type per step, nothing filled in later.
+"""The records that flow from step to step: one type per step, complete when it is made.
 
 Times named ``_s`` are float seconds on the media timeline (0 is the first presented moment of the
 input), spans are half-open ``[start_s, end_s)``. Audio is float32 in [-1, 1].
@@ -17,15 +17,17 @@ from actors.errors import ItemError
 Samples: TypeAlias = npt.NDArray[np.float32]
 """float32 (num_samples,), mono, [-1, 1] unless a docstring says otherwise."""
 
-Task = Literal["transcription", "translation", "embedding", "speech"]
-TASKS: tuple[Task, ...] = ("transcription", "translation", "embedding", "speech")
+Task = Literal["diarization", "transcription", "translation", "embedding", "speech"]
+TASKS: tuple[Task, ...] = ("diarization", "transcription", "translation", "embedding", "speech")
 
 ASR_HZ = 16_000
-"""Sample rate of everything that listens: voice activity detection and transcription."""
+"""Sample rate of voice activity detection and transcription."""
+VOICE_FRAME_SAMPLES = 512
+"""Samples for which the voice detector (Silero) gives one probability, at ``ASR_HZ``."""
 
 
 TIME_DIGITS = 4
-"""Media times are rounded to 0.1 ms where they arise: far under a frame, and the same again when read from text."""
+"""Media times are rounded to 0.1 ms when they are made: far below a frame, and equal when read back from text."""
 
 
 def media_time(seconds: float) -> float:
@@ -51,9 +53,11 @@ class Window:
     samples: Samples
     """float32 (num_samples,), mono, at ``ASR_HZ``."""
     speech: tuple[Span, ...]
-    """Where the voice detector heard speech, on the media timeline, inside this window."""
+    """Spans of detected speech inside this window, on the media timeline."""
     next_speech_s: float | None
-    """Where speech begins after this window; None if it never does."""
+    """Start of the next speech after this window; None if there is none."""
+    voice: Samples | None = None
+    """float32 (num_frames,): probability of speech in each ``VOICE_FRAME_SAMPLES``; None if it was not measured."""
 
     @property
     def end_s(self) -> float:
@@ -63,7 +67,7 @@ class Window:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
     text: str
-    """With the space before it, where its script has one: joined by nothing, words are the text."""
+    """The word with the space before it, if its script has one: concatenated words are the text."""
     start_s: float
     end_s: float
     probability: float
@@ -71,7 +75,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """Timed source speech of one speaker, as heard: a sentence, or a phrase between pauses."""
+    """Timed source speech of one speaker, as transcribed: a sentence, or a phrase between pauses."""
 
     id: str
     start_s: float
@@ -86,16 +90,16 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """What the translator is given: one sentence or more, of one speaker, as consecutive segments."""
+    """The translator's input: one sentence or more of one speaker, as consecutive segments."""
 
     id: str
     segments: tuple[Segment, ...]
     room_end_s: float
-    """Until when this speaker's dub may sound: the next speech, or the end of the media."""
+    """Latest end of the unit's dub: the start of the next speech, or the end of the media."""
 
     @property
     def text(self) -> str:
-        """Its segments' texts, with spaces between them where their script has any."""
+        """The segments' texts, joined by spaces if their script has any."""
         words = [word for segment in self.segments for word in segment.words]
         has_spaces = not words or any(word.text[:1].isspace() for word in words)
         return (" " if has_spaces else "").join(segment.text for segment in self.segments)
@@ -109,6 +113,40 @@ class Unit:
         return self.segments[0].speaker
 
 
+# --- diarization
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeakerTurn:
+    """Speech of one speaker, on the media timeline."""
+
+    start_s: float
+    end_s: float
+    speaker: str
+
+
+MAX_PIECE_S = 1.5
+"""Longest piece of speech of which a voice is described: long enough to know it, short enough to be of one speaker."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VoiceRequest:
+    samples: Samples
+    """float32 (num_samples,), mono, at ``ASR_HZ``."""
+    pieces: tuple[Span, ...]
+    """Stretches of speech, relative to the start of the samples, at most ``MAX_PIECE_S`` long; they may overlap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VoicePrints:
+    """The voice in each piece of a request."""
+
+    vectors: npt.NDArray[np.float32]
+    """float32 (num_pieces, dim), L2-normalised: near each other where the speaker is the same."""
+    pitches_hz: npt.NDArray[np.float32]
+    """float32 (num_pieces,): median pitch; NaN where too little is voiced."""
+
+
 # --- transcription
 
 
@@ -119,6 +157,9 @@ class TranscribeRequest:
     language: str | None
     """BCP-47; None lets the engine detect it."""
     prompt: str = ""
+    voice: Samples | None = None
+    """float32 (num_frames,): probability of speech in each ``VOICE_FRAME_SAMPLES``, the last of which may be short.
+    None lets the engine detect it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +173,8 @@ class TranscribedSegment:
     mean_log_probability: float
     no_speech_probability: float
     compression_ratio: float
+    language: str | None = None
+    """BCP-47; None for the language of its transcript."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +182,9 @@ class Transcript:
     language: str
     language_probability: float
     segments: tuple[TranscribedSegment, ...]
+    language_probabilities: tuple[tuple[str, float], ...] = ()
+    """(BCP-47, probability) of what the audio sounds like, likeliest first, also where the request named a language.
+    Empty if nothing was said, or if the engine cannot tell."""
 
 
 # --- translation
@@ -150,6 +196,14 @@ class TranslateRequest:
     source_language: str
     target_language: str
     num_candidates: int = 1
+    context: tuple[str, ...] = ()
+    """Source texts spoken just before, the nearest last. Given to engines with ``reads_context`` alone."""
+    duration_s: float | None = None
+    """Seconds that the translation should take to say. Given to engines with ``reads_context`` alone."""
+
+
+CERTAIN = 0.0
+"""Score of a translation that was looked up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +212,7 @@ class Candidate:
     score: float | None
     """Mean log probability per token, higher is better; None where the engine gives none."""
     alignment: tuple[tuple[int, int, float], ...] | None = None
-    """What the model looked at: (source word, target word, weight), words being ``text.split()``. For a target
+    """The model's attention: (source word, target word, weight), as indices into ``text.split()``. For a target
     word the weights of its source words add up to at most 1. None where the engine gives none."""
 
 
@@ -175,19 +229,19 @@ class Translation:
 class EmbedRequest:
     text: str
     with_tokens: bool = False
-    """Also give the vectors of its tokens; an engine that has none fails the item."""
+    """Also return the vectors of the text's tokens; an engine without them fails the item."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TokenVectors:
-    """A text read once, of which any span may be pooled: the L2-normalised mean of its tokens' vectors.
+    """Vectors of a text's tokens, to embed any span of it: the L2-normalised mean of the span's vectors.
 
     A cumulative sum of ``vectors`` pools each of many spans in O(dim).
     """
 
     spans: npt.NDArray[np.int64]
     """int64 (num_tokens, 2): half-open ranges of characters of the text, none empty, in order, not overlapping.
-    White space may lie between them; what the engine did not read, past its longest text, has none."""
+    White space may lie between them; text beyond the engine's longest input has no tokens."""
     vectors: npt.NDArray[np.float32]
     """float32 (num_tokens, dim), not normalised."""
 
@@ -197,7 +251,7 @@ class Embedding:
     vector: npt.NDArray[np.float32]
     """float32 (dim,), L2-normalised."""
     tokens: TokenVectors | None = None
-    """Where asked for by ``with_tokens``; the engine says how they relate to ``vector``."""
+    """Present if requested by ``with_tokens``; the engine documents how they relate to ``vector``."""
 
 
 # --- speech
@@ -205,12 +259,12 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reference:
-    """A sample of somebody's speech, for engines that clone the voice."""
+    """A sample of a speaker's speech, for engines that clone the voice."""
 
     samples: Samples
     sample_hz: int
     key: str
-    """Content address: what an engine derives from the samples is cached by it."""
+    """Content address of the samples, to cache values that an engine derives from them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,14 +272,14 @@ class PlanRequest:
     text: str
     language: str
     voice: str | None = None
-    """A voice the engine knows; None takes the engine's voice for the language."""
+    """A voice of the engine; None takes the engine's voice for the language."""
     reference: Reference | None = None
-    """Takes precedence over ``voice`` in engines that clone; the others have no use for it."""
+    """Takes precedence over ``voice`` in engines that clone; other engines ignore it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PlanChunk:
-    """One piece the model speaks in one go."""
+    """A piece of the text that the model speaks in one call."""
 
     tokens: npt.NDArray[np.int64]
     """int64 (num_tokens,)"""
@@ -235,9 +289,9 @@ class PlanChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plan:
-    """What would be said, and how long it takes, before anything expensive runs.
+    """Tokens and durations of an utterance, made before anything expensive runs.
 
-    ``synthesise`` of the same engine and options speaks it on any replica.
+    Any replica of the same engine and options can speak it.
     """
 
     engine: str
@@ -250,12 +304,12 @@ class Plan:
     natural_s: float
     """Length at the voice's calibrated rate."""
     shortest_s: float
-    """The voice's intelligibility floor: no faster plan is spoken."""
+    """Length at the voice's intelligibility floor: no shorter clip is made."""
     longest_s: float
     exact: bool
-    """Whether ``synthesise`` gives the chosen length; else it speaks naturally and must be stretched."""
+    """True if the clip has the chosen length; otherwise it has its own and must be stretched."""
     reference: Reference | None = None
-    """The voice to be cloned, where the engine clones."""
+    """The voice to be cloned, for engines that clone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -283,6 +337,6 @@ SpeechRequest: TypeAlias = PlanRequest | SynthesiseRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemFailure:
-    """Stands in a batch's results where one item failed."""
+    """The result of an item that failed, in its place in a batch's results."""
 
     error: ItemError

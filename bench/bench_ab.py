@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 from hesitant_talk import Hall, make_hesitant_talk, talks
 
-from cluster.ab import JSON_NAME
-from cluster.ab_result import Comparison
-from cluster.ab_statistics import Clusters, compare, make_clusters
+from cluster.ab.conclude import JSON_NAME
+from cluster.ab.result import Comparison
+from cluster.ab.statistics import Clusters, compare, make_clusters
 
 NUM_SEEDS, MIN_WITHOUT_WINNER = 20, 18
 NUM_RESAMPLES = 10_000
@@ -58,7 +58,7 @@ def make_talks(folder: Path, num_talks: int, num_sentences: int, texts: Path | N
 
 
 def run_ab(inputs: Sequence[Path], a: str, b: str, out: Path, settings: Sequence[str]) -> Comparison:
-    command = [sys.executable, "-m", "cluster.cli", "ab", "--a", a, "--b", b, "--from", "en", "--to", "pt"]
+    command = [sys.executable, "-m", "cluster.cli.main", "ab", "--a", a, "--b", b, "--from", "en", "--to", "pt"]
     assigned = [part for setting in settings for part in ("--set", setting)]
     command += ["--subtitles", "srt"] if all(path.with_suffix(".srt").is_file() for path in inputs) else []
     subprocess.run([*command, "--out", str(out), *assigned, *map(str, inputs)], check=True, stdout=sys.stderr)

@@ -1,4 +1,4 @@
-"""How many breaks are found exactly, and what does a unit cost?
+"""Measures the share of breaks found exactly, and the cost of a unit.
 
     python bench/bench_alignment.py --gold DIR [--json] [--translations] [--units N]
 
@@ -25,12 +25,13 @@ from pathlib import Path
 
 from actors.types import Candidate
 from bench.gold import GoldUnit, read_gold, word_edges
-from cluster.aligning import Aligner, needs_embedding
-from cluster.alignment import Alignment
-from cluster.alignment_inputs import AlignConfig
-from cluster.config import Config, load_config
-from cluster.pools import Pools
-from cluster.tokens import token_spans
+from cluster.alignment.align import Alignment
+from cluster.alignment.config import AlignConfig
+from cluster.alignment.tokens import token_spans
+from cluster.config.load import load_config
+from cluster.config.schema import Config
+from cluster.pools.pool_set import PoolSet
+from cluster.steps.align import Aligner, needs_embedding
 
 UNITS_AT_ONCE = 64
 
@@ -39,7 +40,7 @@ async def run(
     config: Config, units: Sequence[GoldUnit], align: AlignConfig
 ) -> tuple[list[Alignment], list[float], list[float]]:
     """Alignments, and per batch of units wall and CPU milliseconds per unit."""
-    async with Pools(config) as pools:
+    async with PoolSet(config) as pools:
         embedding = await pools.get("embedding", config.embedding) if needs_embedding(align) else None
         translation = await pools.get("translation", config.translation)
         aligner = Aligner(align, config.embedding, embedding, translation, "pt")

@@ -27,11 +27,10 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 
 import ray
 
-from cluster.autoscaling import Autoscaler
-from cluster.config import AutoscalingConfig, PoolConfig, StageConfig
-from cluster.pool import Pool
-from cluster.replicas import InlineReplica, RayReplica
-from cluster.scheduling import BatchLimits
+from cluster.config.schema import AutoscalingConfig, BatchLimits, PoolConfig, StageConfig
+from cluster.pools.autoscaler import Autoscaler
+from cluster.pools.pool import Pool
+from cluster.pools.replicas import InlineReplica, RayReplica
 from cluster.streams import ordered_map
 from tests.standins.echo import Item
 
@@ -41,7 +40,7 @@ SAMPLE_S = 0.1
 
 @dataclass(slots=True)
 class Trace:
-    """Of one pool, at every sample."""
+    """One pool's figures at every sample."""
 
     name: str
     at_s: list[float] = field(default_factory=list)
@@ -144,7 +143,7 @@ def plot(first: Sequence[Trace], second: Sequence[Trace], path: Path) -> None:
 
 
 def mean_share(traces: Sequence[Trace], of: int, first: float, last: float) -> float:
-    """Of the replicas serving, over this part of the time."""
+    """Mean number of replicas serving, over this part of the time."""
     number = len(traces[0].at_s)
     part = slice(round(first * number), round(last * number))
     mine, everybody = sum(traces[of].serving[part]), sum(sum(trace.serving[part]) for trace in traces)

@@ -1,4 +1,4 @@
-"""What it costs that everything goes wrong: the same work on the same pools, undisturbed and disturbed.
+"""Measures the cost of losing everything in turn: the same work on the same pools, undisturbed and disturbed.
 
     python bench/bench_chaos.py [--scale 2] [--plot docs/chaos.svg] [--json]
 
@@ -27,9 +27,9 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 import psutil
 
 from bench.plots import drawn, thinned
-from cluster.config import PoolConfig, RayConfig, StageConfig
-from cluster.pools import max_starting
-from cluster.replicas import RayReplica
+from cluster.config.schema import PoolConfig, RayConfig, StageConfig
+from cluster.pools.ray_session import max_starting
+from cluster.pools.replicas import RayReplica
 from tests.standins import chaos, nodes
 
 BOUND = 1.5
@@ -37,7 +37,7 @@ POISON = frozenset({123, 456, 789})
 
 
 async def start_cost_s(num_starts: int = 5) -> float:
-    """Of the machine's processors, by one replica, Ray's part included."""
+    """Processor time that one replica takes to start, Ray's part included."""
     stage = StageConfig(engine="tests.standins.echo", pool=PoolConfig(num_cpus=0.5))
     before = psutil.cpu_times()
     for _ in range(num_starts):

@@ -165,7 +165,7 @@ def _words(text: str) -> str:
 def measure_speeds(engine: Engine[Any, Any], num_rounds: int) -> list[Speed]:
     """Both ways take turns, so that whatever else the machine does falls on both."""
     stock = _stock_model()
-    tokens = [engine.tokenise(sentence, engine.voices[0])[0] for sentence in SENTENCES]  # type: ignore[attr-defined]
+    tokens = [engine.model.tokenise(sentence, engine.voices[0])[0] for sentence in SENTENCES]  # type: ignore[attr-defined]
     _spoken(engine, SENTENCES[:2])
     _speak_by_coqui(stock, tokens[:2])
     speeds = []
@@ -206,13 +206,13 @@ def _stock_model() -> Any:
     """Coqui's model as Coqui loads it, at the voice's calibrated pace and without noise in its durations."""
     import torch
 
-    from actors.speech import _coqui_model
+    from actors.speech._coqui import checkpoint
     from actors.speech.coqui import Engine as Coqui
 
     torch.set_num_threads(1)
     engine = make_engine("speech", "coqui", {})
     assert isinstance(engine, Coqui)
-    model = _coqui_model.load_vits(engine._checkpoint()).eval()
+    model = checkpoint.load_vits(engine.fetch_checkpoint()).eval()
     model.inference_noise_scale_dp = 0.0
     model.length_scale = engine.voices[0].natural_scale
     return model

@@ -1,4 +1,4 @@
-"""Whether a small job is starved by a big one on the same pools, and what it costs the big one that it is not.
+"""Measures a small job beside a big one on the same pools, and the cost of fairness for the big one.
 
     python bench/bench_fairness.py [--plot docs/fairness.svg] [--json]
 
@@ -23,11 +23,10 @@ from pathlib import Path
 from actors.host import BatchReport
 from actors.types import Task
 from bench.plots import drawn, thinned
-from cluster.config import PoolConfig, StageConfig
-from cluster.fairness import job_weight
-from cluster.pool import Pool
-from cluster.replicas import InlineReplica, Replica
-from cluster.scheduling import BatchLimits
+from cluster.config.schema import BatchLimits, PoolConfig, StageConfig
+from cluster.pools.fairness import job_weight
+from cluster.pools.pool import Pool
+from cluster.pools.replicas import InlineReplica, Replica
 from cluster.streams import ordered_map
 from tests.standins.echo import Item
 from tests.virtual_time import run_in_virtual_time
@@ -76,7 +75,7 @@ class Run:
     pools: tuple[Pool, Pool]
     weight: Weight = job_weight
     done_s: dict[str, list[float]] = field(default_factory=dict)
-    """Of each job: when each of its segments was ready."""
+    """For each job: when each of its segments was ready."""
 
     async def dub(self, job: str, number: int, priority: int = 0) -> float:
         """Seconds for so many segments, first to last."""
@@ -131,7 +130,7 @@ async def simulate(jobs: Mapping[str, int], weight: Weight) -> tuple[dict[str, f
 
 
 async def endless(weight: Weight) -> float:
-    """What a big job gets, ÷ half of the work, while one small job after another comes beside it."""
+    """A big job's share of the work, ÷ half of the work, while one small job after another comes beside it."""
     async with pool_of(1, Simulated) as first, pool_of(2, Simulated) as second:
         run = Run((first, second), weight)
         big = asyncio.create_task(run.dub("big", BIG))
@@ -155,7 +154,7 @@ MIXES: dict[str, dict[str, int]] = {
 
 
 def mixes(weight: Weight) -> list[dict[str, float | str]]:
-    """Of each mix: the slowest small job's time ÷ alone, the big one's ÷ (its own + the others' work), and the wall
+    """For each mix: the slowest small job's time ÷ alone, the big one's ÷ (its own + the others' work), and the wall
     time ÷ that of everything as one job."""
     rows: list[dict[str, float | str]] = []
     alone_s = {

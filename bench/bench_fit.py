@@ -1,4 +1,4 @@
-"""How many lines fit their time, with one translation of each and with several to choose from.
+"""Counts the lines that fit their time, with one translation of each and with several to choose from.
 
     python bench/bench_fit.py [--minutes 5] [--candidates 4] [--talk FILE] [--json]
 
@@ -25,13 +25,14 @@ import numpy as np
 
 from actors.engine import make_engine
 from actors.types import Embedding, EmbedRequest
-from cluster.branches import Arm
-from cluster.config import load_config
-from cluster.demo import make_talk
-from cluster.manifest import DubRecord, Flag
+from cluster.batch.runner import run
+from cluster.config.load import load_config
+from cluster.demo.talk import make_talk
+from cluster.flags import Flag
+from cluster.manifest import DubRecord
 from cluster.pipeline import Job
-from cluster.pools import ray_session
-from cluster.runner import run
+from cluster.pools.ray_session import ray_session
+from cluster.steps.records import Arm
 
 MAX_RATE = 1.2
 MIN_FIT_SHARE = 0.92
@@ -104,7 +105,7 @@ def row_of(dub: DubRecord, num_candidates: int) -> Row:
 
 
 def mean_cosine(pairs: list[tuple[str, str]]) -> float:
-    """Of each line as it is said with its own segment; what is cut counts as it is heard."""
+    """Similarity of each line, as it is said, to its own segment; what is cut counts as it is heard."""
     engine = make_engine("embedding", "use_multilingual", {})
     engine.load()
     results = engine.run([EmbedRequest(text=text) for pair in pairs for text in pair])

@@ -1,4 +1,4 @@
-"""Whether a batch survives the death of anything: the same one undisturbed, and with everything going wrong.
+"""Tests that a batch survives the death of anything: the same one undisturbed, and with everything going wrong.
 
     python bench/bench_jobs.py [--videos 24] [--seed 0] [--json]
 

@@ -1,4 +1,4 @@
-"""Whether a driver's memory grows with the number of segments it has seen.
+"""Measures a driver's memory against the number of segments it has seen.
 
     python bench/bench_memory.py [--segments 100000] [--json]
 
@@ -22,9 +22,8 @@ from collections.abc import AsyncIterator
 import psutil
 
 from actors.errors import EngineError
-from cluster.config import PoolConfig, StageConfig
-from cluster.pool import Pool
-from cluster.scheduling import BatchLimits
+from cluster.config.schema import BatchLimits, PoolConfig, StageConfig
+from cluster.pools.pool import Pool
 from cluster.streams import ordered_map
 from tests.standins.echo import Item
 from tests.standins.replicas import World

@@ -1,4 +1,4 @@
-"""How many times faster than playback is the mix? One core, stereo, three loads.
+"""Measures the speed of the mix against playback. One core, stereo, three loads.
 
 quiet: nothing reaches the limiter. usual: a dub at -20 LUFS over music. limited: the limiter works all the time.
 """
@@ -21,8 +21,9 @@ from importlib.metadata import version
 
 import numpy as np
 
-from cluster.limiter import RATE_HZ, Block
-from cluster.mixing import MixConfig, Mixer, PlacedClip, Placement, mix_track
+from cluster.audio.config import MixConfig
+from cluster.audio.limiter import RATE_HZ, Block
+from cluster.audio.mixer import Mixer, PlacedClip, Placement, mix_track
 
 LOADS = {"quiet": 0.02, "usual": 0.15, "limited": 0.8}
 BLOCK_SAMPLES = RATE_HZ // 2

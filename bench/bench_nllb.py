@@ -1,4 +1,4 @@
-"""How much faster is NLLB on CTranslate2 (int8) than on transformers (float32), and what does a batch gain?
+"""Compares NLLB on CTranslate2 (int8) and on transformers (float32), and batches with single sentences.
 
 The 600M model's shape with random weights, made on the first run and kept in raydub's cache (2.5 GB
 there, 5 GB of memory to make it): speed does not depend on what the weights are. Greedy, one core,
@@ -23,11 +23,14 @@ from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
 
+from acceptance.shapes import NLLB_600M, make_translator
+
 from actors import weights
 from actors.engine import make_engine
-from actors.translation._flores import CODES
-from actors.translation._hypotheses import Decoding
-from actors.translation._nllb import NllbEngine, Window
+from actors.translation._nllb.base import NllbEngine
+from actors.translation._nllb.flores import CODES
+from actors.translation._seq2seq.hypotheses import Decoding
+from actors.translation._seq2seq.units import UnitWindow
 
 OPTIONS: dict[str, dict[str, object]] = {"nllb": {"dtype": "float32"}, "nllb_ct2": {"compute_type": "int8"}}
 BATCH_SIZES = (1, 8, 32)
@@ -40,7 +43,7 @@ class Result:
     engine: str
     batch_size: int
     tokens_per_cpu_s: float
-    """Of the target, the fastest run."""
+    """Target tokens, in the fastest run."""
     num_runs: int
 
 
@@ -49,7 +52,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    model = weights.derived("bench/nllb-600M-random", make_checkpoint)
+    model = weights.derived("bench/nllb-600M-random", lambda out: make_translator(out, NLLB_600M))
     results = [result for engine in OPTIONS for result in bench(engine, model, args.runs)]
     if args.json:
         print(json.dumps(provenance() | {"results": [asdict(result) for result in results]}, indent=2))
@@ -85,10 +88,10 @@ def bench(engine: str, model: Path, num_runs: int) -> list[Result]:
     return results
 
 
-def window(number: int) -> Window:
+def window(number: int) -> UnitWindow:
     """A sentence of tokens that any NLLB vocabulary has."""
     tokens = tuple(islice(cycle(CODES), number, number + NUM_SOURCE_TOKENS))
-    return Window(
+    return UnitWindow(
         text="",
         tokens=tokens,
         words=tuple(range(NUM_SOURCE_TOKENS)),
@@ -97,34 +100,6 @@ def window(number: int) -> Window:
         num_candidates=1,
         terms=(),
     )
-
-
-def make_checkpoint(folder: Path) -> None:
-    """facebook/nllb-200-distilled-600M's config.json, in numbers."""
-    import torch
-    from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbTokenizer
-
-    config = M2M100Config(
-        vocab_size=256_206,
-        d_model=1024,
-        encoder_layers=12,
-        decoder_layers=12,
-        encoder_attention_heads=16,
-        decoder_attention_heads=16,
-        encoder_ffn_dim=4096,
-        decoder_ffn_dim=4096,
-        max_position_embeddings=1024,
-        scale_embedding=True,
-        activation_function="relu",
-        decoder_start_token_id=2,
-        bos_token_id=0,
-        pad_token_id=1,
-        eos_token_id=2,
-        tokenizer_class="NllbTokenizer",
-    )
-    torch.manual_seed(0)
-    M2M100ForConditionalGeneration(config).save_pretrained(folder)
-    NllbTokenizer().save_pretrained(folder)
 
 
 def provenance() -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""How close to the lower bound the same work runs: one call at a time, thread pools, Ray Data, Ray Serve, raydub.
+"""Measures the same work against its lower bound: one call at a time, thread pools, Ray Data, Ray Serve, raydub.
 
     python bench/bench_orchestration.py [--pools 4,2,10 ...] [--segments 100 ...] [--repeats 3]
         [--plot docs/orchestration.svg] [--json]
@@ -6,7 +6,7 @@
 Replays the service times of a dubbing service (extraction 0.10 s once; per segment translation 50 ms,
 alignment 20 ms, speech 100 ms) on engines that sleep so long, in pools of several sizes. The bound is
 extraction + the fullest stage's calls ÷ its replicas + what one segment takes in the other stages
-(`contenders.lower_bound_s`). Pools are warm: every replica has answered before the clock starts. A call
+(`contenders.lower_bound_s`). Pools are warm: every replica has answered before the clock start_limiter. A call
 is one segment, and replicas work on one call at a time; with --calls-of N a translation takes 50 ms for
 up to N segments, and the bound takes it so. Of the repeats the fastest counts, for every contender alike.
 CPU is that of the driver, Ray's daemons and all workers.
@@ -86,7 +86,7 @@ def _row(contender: str, size: str, stages: Sequence[Stage], num_segments: int, 
 
 
 def shows(rows: Sequence[Row]) -> dict[str, bool]:
-    """What of the bounds can be told from these rows."""
+    """The bounds that can be computed from these rows."""
     ours = [row for row in rows if row.contender == "raydub"]
     found = {"raydub within 1.05 of the bound": all(row.ratio <= MAX_RATIO for row in ours)}
     for other in ("Ray Data", "Ray Serve"):

@@ -1,4 +1,4 @@
-"""Whether a dub plays while it is made: its HLS stream in ffmpeg and in Chromium, from the first second to the end.
+"""Plays a dub while it is made: its HLS stream in ffmpeg and in Chromium, from the first second to the end.
 
     python bench/bench_play.py [--minutes 3] [--mode local] [--json]
 

@@ -1,4 +1,4 @@
-"""What a pool costs its driver: CPU time per request, with replicas that do nothing.
+"""Measures the cost of a pool for its driver: CPU time per request, with replicas that do nothing.
 
     python bench/bench_pool.py [--items 5000]
 
@@ -15,10 +15,9 @@ from collections.abc import Sequence
 
 from actors.host import BatchReport
 from actors.types import Task
-from cluster.config import PoolConfig, StageConfig
-from cluster.pool import Pool
-from cluster.replicas import InlineReplica, Replica
-from cluster.scheduling import BatchLimits
+from cluster.config.schema import BatchLimits, PoolConfig, StageConfig
+from cluster.pools.pool import Pool
+from cluster.pools.replicas import InlineReplica, Replica
 from tests.standins.echo import Item
 
 

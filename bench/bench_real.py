@@ -1,4 +1,4 @@
-"""How much of the machine's cores real models keep busy, streaming and stage by stage.
+"""Measures the share of the machine's cores that real models keep busy, streaming and stage by stage.
 
     python bench/bench_real.py [--minutes 5] [--json]
 
@@ -28,11 +28,11 @@ from typing import TypeVar
 import psutil
 
 from cluster import pipeline
-from cluster.config import load_config
-from cluster.demo import make_talk
+from cluster.batch.runner import run
+from cluster.config.load import load_config
+from cluster.demo.talk import make_talk
 from cluster.pipeline import Job
-from cluster.pools import ray_session
-from cluster.runner import run
+from cluster.pools.ray_session import ray_session
 from cluster.streams import closing, ordered_map
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""How far one driver scales, what it costs, whether drivers add up, and whether memory stays flat.
+"""Measures how one driver scales, its cost, how drivers add up, and memory over time.
 
     python bench/bench_scaling.py [--quick] [--ray] [--plot docs/scaling.svg] [--json]
 
@@ -31,10 +31,9 @@ import psutil
 from actors.host import BatchReport
 from actors.types import Task
 from bench.plots import drawn
-from cluster.config import PoolConfig, StageConfig
-from cluster.pool import Pool
-from cluster.replicas import RayReplica, Replica
-from cluster.scheduling import BatchLimits
+from cluster.config.schema import BatchLimits, PoolConfig, StageConfig
+from cluster.pools.pool import Pool
+from cluster.pools.replicas import RayReplica, Replica
 from cluster.streams import ordered_map
 
 SERVICE_S = 0.2

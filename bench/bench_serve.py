@@ -1,4 +1,4 @@
-"""How early a dub can be heard over HTTP, and whether the service holds under load.
+"""Measures the time to the first sound of a dub over HTTP, and the service under load.
 
     python bench/bench_serve.py [--parts live,load,overhead] [--live-minutes 3] [--load-s 120] [--requests-per-s 50]
                                 [--dub-s 20] [--talks FOLDER] [--mode local] [--json]
@@ -37,10 +37,12 @@ import httpx
 import httpx_sse
 import psutil
 
-from cluster.config import Config, load_config
-from cluster.demo import make_talk
-from cluster.pools import Pools, ray_session
-from serve.inference import Inference
+from cluster.config.load import load_config
+from cluster.config.schema import Config
+from cluster.demo.talk import make_talk
+from cluster.pools.pool_set import PoolSet
+from cluster.pools.ray_session import ray_session
+from serve.inference.inference import Inference
 
 MAX_SHARE = 0.25
 MAX_GROWTH_BYTES = 150 * 1024 * 1024
@@ -75,7 +77,7 @@ def service(folder: Path, mode: str) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def memory_bytes(process: psutil.Process) -> int:
-    """Of the service and all it started, shared pages counted once (PSS)."""
+    """Memory of the service and all it started, shared pages counted once (PSS)."""
     found = 0
     for each in (process, *process.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -218,7 +220,7 @@ def directly(folder: Path, mode: str) -> float:
 
 
 async def in_pool(config: Config) -> float:
-    async with Pools(config) as pools:
+    async with PoolSet(config) as pools:
         inference = Inference(config, pools)
         taken = []
         for number in range(NUM_OVERHEAD):

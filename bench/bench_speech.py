@@ -62,7 +62,7 @@ class Result:
     engine: str
     voice: str
     scale: float
-    """Of the durations the model predicts."""
+    """Factor on the durations that the model predicts."""
     wer: float
     characters_per_s: float
     cpu_s_per_audio_s: float

@@ -1,4 +1,4 @@
-"""What the store saves: the same dub again, against the first; and what a look into it costs.
+"""Measures the same dub again, from the store, against the first; and the cost of a lookup.
 
     python bench/bench_store.py [--minutes 1] [--mode inline] [--json]
 
@@ -24,15 +24,17 @@ from typing import Any
 import numpy as np
 
 from actors.types import ASR_HZ, Candidate, Clip, PlanRequest, TranscribeRequest, Translation
-from cluster.caching import Cache
-from cluster.config import Config, StageConfig, load_config
-from cluster.demo import make_talk
-from cluster.keys import Key, Keyring
+from cluster.batch.runner import run
+from cluster.config.load import load_config
+from cluster.config.schema import Config, StageConfig
+from cluster.demo.talk import make_talk
 from cluster.manifest import Manifest
 from cluster.pipeline import Job
-from cluster.pools import Pools, ray_session
-from cluster.runner import run
-from cluster.store import open_store
+from cluster.pools.async_store import AsyncStore
+from cluster.pools.pool_set import PoolSet
+from cluster.pools.ray_session import ray_session
+from cluster.storage.keys import Key, Keyring
+from cluster.storage.store import open_store
 
 MIN_SPEED_UP = 20.0
 MIN_HIT_SHARE = 0.99
@@ -63,10 +65,9 @@ def hit_share(manifest: Manifest) -> float:
 
 
 async def hit_latencies(folder: Path) -> list[Hit]:
-    """Of a small result, of a clip, and of one asked for by 30 s of audio."""
+    """Latencies of hits: of a small result, of a clip, and of one asked for by 30 s of audio."""
     store = open_store(load_config("offline", [f"store.url={folder}"]).store)
     assert store is not None
-    cache = Cache(store)
     keyring = Keyring("speech", {"engine": "bench"})
     audio = np.random.default_rng(0).standard_normal(30 * ASR_HZ).astype(np.float32)
     small = Translation(candidates=(Candidate(text="O porto estava calmo antes de os navios chegarem.", score=-0.5),))
@@ -77,7 +78,7 @@ async def hit_latencies(folder: Path) -> list[Hit]:
         "transcript of 30 s": (TranscribeRequest(samples=audio, language="en"), small),
     }
     hits = []
-    async with cache.opened():
+    async with AsyncStore(store) as cache:
         for what, (request, result) in cases.items():
             key: Key = await cache.key(keyring, request)
             await (await cache.keep(key, result))
@@ -98,7 +99,7 @@ async def plan_ms(folder: Path) -> dict[str, tuple[float, float]]:
     for engine, language in (("kokoro", "pt"), ("hibari", "en")):
         config = load_config("offline", ["ray.mode=inline", f"store.url={folder}"])
         for number in range(2):
-            async with Pools(config) as pools:
+            async with PoolSet(config) as pools:
                 pool = await pools.get("speech", StageConfig(engine=engine))
                 lines = iter(f"one line number {index} of a talk about rivers" for index in range(NUM_PLANS + 1))
 

@@ -1,4 +1,4 @@
-"""How early the first dubbed line is ready, and whether the driver's memory depends on the media's length.
+"""Measures the time to the first dubbed line, and the driver's memory against the media's length.
 
     python bench/bench_streaming.py [--minutes 5 --minutes 60] [--json]
 
@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cluster import manifest
-from cluster.demo import make_talk
+from cluster.demo.talk import make_talk
 
 MAX_FIRST_SHARE = 0.25
 MAX_GROWTH_BYTES = 150 * 1024 * 1024
@@ -40,7 +40,7 @@ class Row:
 def measure(minutes: float, folder: Path, mode: str) -> Row:
     talk = folder / f"talk_{minutes:g}.mp4"
     make_talk(talk, minutes * 60)
-    raydub = [sys.executable, "-m", "cluster.cli", "dub", str(talk), "--from", "en", "--to", "pt"]
+    raydub = [sys.executable, "-m", "cluster.cli.main", "dub", str(talk), "--from", "en", "--to", "pt"]
     subprocess.run([*raydub, "--out", str(folder), "--set", f"ray.mode={mode}"], check=True)
     result = manifest.read(folder / talk.stem / "manifest.json")
     timings = result.timings

@@ -38,7 +38,7 @@ import numpy as np
 import soxr
 
 from actors.engine import make_engine
-from actors.transcription._words import Phrase, timed, without_loops
+from actors.transcription._whisper.words import Phrase, time_segments, without_loops
 from actors.transcription.faster_whisper import Engine
 from actors.types import ASR_HZ, Samples, TranscribedSegment, TranscribeRequest, Transcript, Word
 
@@ -72,7 +72,7 @@ class Told:
     text: str | None
     """None if it was not laid out here."""
     starts_s: tuple[float, ...] = ()
-    """When each sentence's sound starts."""
+    """When each sentence's sound start_limiter."""
     firsts: tuple[str, ...] = ()
     """The first word of each sentence."""
 
@@ -232,7 +232,7 @@ def _pipelined(engine: Engine, windows: Sequence[Told]) -> list[Heard]:
 
 
 def _settled(engine: Engine, window: Told, segments: Iterable[Any], start_s: float) -> Heard:
-    """What the library found, guarded and settled on the voice as the engine does it."""
+    """The library's result, guarded and settled on the voice as the engine does it."""
     phrases = [
         Phrase(
             text=segment.text,
@@ -252,7 +252,8 @@ def _settled(engine: Engine, window: Told, segments: Iterable[Any], start_s: flo
         for segment in segments
     ]
     unlooped = without_loops(phrases, engine.config.compression_ratio_threshold)
-    return timed(unlooped, engine._speech(window.samples), len(window.samples) / ASR_HZ)
+    speech = engine._voice(window.samples) > engine.config.speech_threshold
+    return time_segments(unlooped, speech, len(window.samples) / ASR_HZ)
 
 
 # --- measuring
@@ -300,7 +301,7 @@ def _row(name: str, windows: Sequence[Told], heard: Sequence[Heard], sequential:
 
 
 def _start_errors_s(window: Told, heard: Heard) -> list[float]:
-    """Of each sentence: how far from its start the nearest word is that it begins with; its length if there is none."""
+    """Per sentence: how far from its start the nearest word is that it begins with; its length if there is none."""
     words = [("".join(_words(word.text)), word.start_s) for word in _all(heard)]
     return [
         min((abs(at_s - start_s) for text, at_s in words if text == first), default=2.0)

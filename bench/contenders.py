@@ -27,15 +27,15 @@ import psutil
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
-from cluster.caching import PoolLike
-from cluster.config import PoolConfig, StageConfig, load_config
-from cluster.pools import Pools
-from cluster.scheduling import BatchLimits
+from cluster.config.load import load_config
+from cluster.config.schema import BatchLimits, PoolConfig, StageConfig
+from cluster.pools.cached_pool import PoolLike
+from cluster.pools.pool_set import PoolSet
 from cluster.streams import ordered_map
 
 EXTRACT_S = 0.10
 MAX_PENDING = load_config("base").pipeline.max_utterances
-"""Of raydub: segments being translated or spoken, each, as in the pipeline."""
+"""Segments that raydub translates at a time, and speaks at a time, as in the pipeline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Stage:
     service_s: float
     replicas: int
     max_items: int = 1
-    """Of one call, which takes ``service_s`` whatever their number."""
+    """Segments in one call, which takes ``service_s`` whatever their number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,7 +336,7 @@ def raydub(stages: Sequence[Stage]) -> Iterator[Run]:
     """The pipeline's own streams and pools: a segment is aligned once translated, and spoken in its order."""
 
     async def open_pools(stack: AsyncExitStack) -> list[PoolLike]:
-        owner = await stack.enter_async_context(Pools(load_config("base", ["ray.mode=cluster", "store.url=none"])))
+        owner = await stack.enter_async_context(PoolSet(load_config("base", ["ray.mode=cluster", "store.url=none"])))
         pools = []
         for stage in stages:
             config = StageConfig(

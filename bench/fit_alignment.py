@@ -23,13 +23,14 @@ from scipy.optimize import minimize
 
 from actors.types import Candidate
 from bench.gold import GoldUnit, read_gold, word_edges
-from cluster.aligning import Aligner, rooms_s
-from cluster.alignment_inputs import AlignConfig, AlignTask, Evidence
-from cluster.alignment_search import Floats, Positions, log_probability, step_costs, windows
-from cluster.alignment_terms import build_terms
-from cluster.config import load_config
-from cluster.pools import Pools
-from cluster.tokens import token_spans, tokenise
+from cluster.alignment.config import AlignConfig
+from cluster.alignment.costs import build_terms
+from cluster.alignment.inputs import AlignTask, Evidence
+from cluster.alignment.search import Floats, Positions, log_probability, step_costs, windows
+from cluster.alignment.tokens import token_spans, tokenise
+from cluster.config.load import load_config
+from cluster.pools.pool_set import PoolSet
+from cluster.steps.align import Aligner, rooms_s
 
 NAMES = [name for name in AlignConfig.model_fields if name.endswith("_weight") and name != "link_weight"]
 IMPORTANCE = {"break_spoken_manual": 1.0, "break_human_punct": 0.4, "break_human_sent": 0.4}
@@ -80,7 +81,7 @@ def example(gold: GoldUnit, evidence: Evidence) -> Example:
 
 async def gather(units: Sequence[GoldUnit]) -> list[Evidence]:
     config = load_config("offline", ["ray.mode=inline", "store.url=none"])
-    async with Pools(config) as pools:
+    async with PoolSet(config) as pools:
         embedding = await pools.get("embedding", config.embedding)
         translation = await pools.get("translation", config.translation)
         aligner = Aligner(AlignConfig(segment_translations=True), config.embedding, embedding, translation, "pt")

@@ -16,16 +16,16 @@ import soxr
 
 from actors.engine import make_engine
 from actors.types import ASR_HZ, Samples, TranscribeRequest, Word
-from cluster.demo import Voices
-from cluster.demo_script import CHAPTERS, SPEAKERS
-from cluster.encoding import ENCODE_HZ, AudioEncoder
-from cluster.subtitles import Cue, render
+from cluster.demo.script import CHAPTERS, SPEAKERS
+from cluster.demo.talk import Voices
+from cluster.media.encode import ENCODE_HZ, AudioEncoder
+from cluster.subtitles.layout import Cue, render
 
 INSIDE_S = (0.5, 0.8)
 """Pauses inside a sentence; a segment ends at ``grouping.phrase_pause_s``, 0.35 s."""
 BETWEEN_S = (0.9, 1.3)
 MIN_WORDS, MAX_WORDS = 4, 9
-"""Of a phrase: none shorter is cut off, none longer is spoken in one breath if there is a place to pause."""
+"""Length of a phrase: none shorter is cut off, none longer is spoken in one breath if there is a place to pause."""
 # People breathe before what begins a new thought, comma or not.
 BREATH = re.compile(r"^(and|but|because|which|that|who|when|where|so|than|with|without|as|to|in|on|at|by|from|before)$")
 

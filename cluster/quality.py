@@ -1,7 +1,7 @@
-"""What a dubbed line and a dubbed video are measured by, and what counts as good or as failed.
+"""Measures of dubbed lines and dubbed videos, and the verdict on each: good, fair or failed.
 
-Pure: texts and times in, numbers and verdicts out. Who transcribes, embeds and translates back is the
-caller's business; a measure that could not be taken has no value, and says why.
+Pure: texts and times in, numbers and verdicts out. Transcribing, embedding and translating back are up to the
+caller; a measure that could not be taken has no value, and says why.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import jiwer
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from sacrebleu.metrics.chrf import CHRF
 
-from actors import languages
-from actors.types import Span
+if TYPE_CHECKING:
+    from actors.types import Span  # which imports numpy
 
 UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo"})
 """Written without spaces between words: compared character by character."""
@@ -31,19 +29,21 @@ _MARKS = re.compile(r"[^\w\s]|_")
 class Metric(StrEnum):
     WER = "wer"
     """Words of the line that a transcriber hears wrongly, of all its words; may exceed 1."""
+    CER = "cer"
+    """The same of its letters, without spaces."""
     COSINE = "cosine"
-    """Of the embeddings of source segment and line."""
+    """Cosine of the embeddings of source segment and line."""
     BACK_CHRF = "back_chrf"
     """chrF, 0 to 100, of the line translated back, against the source segment."""
     DURATION_RATIO = "duration_ratio"
-    """How long the line sounds, of the time of the speech it replaces."""
+    """Duration of the line over that of the speech it replaces."""
     STRETCH = "stretch"
     """Tempo factor applied to finished audio; 1 leaves it alone."""
     OVERLAP_S = "overlap_s"
     """Seconds in which an earlier line of the same speaker still sounds."""
     SYLLABLES_PER_S = "syllables_per_s"
     SILENCE_COVERAGE = "silence_coverage"
-    """Share of the source's speech time in which no dubbed line sounds. Of a line: of its own segment's time."""
+    """Share of the source's speech time in which no dubbed line sounds; for one line, of its own segment's time."""
 
 
 class Verdict(StrEnum):
@@ -71,7 +71,7 @@ class Band(BaseModel):
         return self
 
     def judge(self, value: float) -> Verdict | None:
-        """None if there is nothing to judge by."""
+        """The verdict on a value; None if the band has no bounds to judge it by."""
         if (self.fail_below is not None and value < self.fail_below) or (
             self.fail_above is not None and value > self.fail_above
         ):
@@ -87,13 +87,32 @@ class QualityConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     check: Literal["all", "sampled", "none"] = "all"
-    """Which lines are heard again, embedded and translated back. What times alone tell is told of all."""
+    """Lines that are transcribed again, embedded and translated back. Measures of times are taken of all lines."""
     sample_share: float = Field(default=0.1, gt=0, le=1)
-    """Of the lines, chosen by a hash of id and text, if ``check`` is sampled."""
+    """Share of lines, chosen by a hash of id and text, if ``check`` is sampled."""
     retry: bool = False
-    """Speak a line that fails once more by its next candidate, and keep the better; lines wait for their check then."""
+    """Speak a line that fails again, by its other candidates and then slower, and keep the best; lines wait for their
+    check then."""
+    max_retries: int = Field(default=2, ge=1, le=8)
+    """Maximum number of times that one line is spoken again."""
     thresholds: Mapping[Metric, Band] = {}
     """A metric without a band has values, but no verdicts."""
+    short_words: int = Field(default=5, ge=0)
+    """Lines of fewer words are judged by their letters (``cer``) alone: one word that is heard wrongly is much of them.
+    Longer lines fail by their words (``wer``) only where their letters do not pass either."""
+    short_wrong_letters: int = Field(default=4, ge=0)
+    """Wrong letters from which a short line fails, if it has more: of a word that is said alone, the transcriber
+    mishears some."""
+    transcriber_error: Mapping[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    """Share of the words of faultless speech that the transcriber hears wrongly, by language tag without region. It is
+    not counted against a line."""
+    max_wer: float | None = Field(default=None, ge=0)
+    """Highest word error rate of a line, as it is heard. With it, neither ``thresholds`` of ``wer`` and ``cer`` nor
+    ``transcriber_error`` count, and short lines are judged by words too."""
+    max_flagged_share: float = Field(default=0.25, ge=0, le=1)
+    """Share of lines to look at, of all lines of a video, above which the verdict on the video is failed."""
+    strict: bool = False
+    """End with status 3 if the verdict on a video is failed; its results are written all the same."""
 
     def band(self, metric: Metric) -> Band:
         return self.thresholds.get(metric, Band())
@@ -107,11 +126,11 @@ class Measure:
     verdict: Verdict | None
     """None without a value, or without a threshold."""
     why: str | None = None
-    """There is no value."""
+    """The reason why there is no value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class QualitySummary:
     """One metric over the lines of one dub."""
 
     metric: Metric
@@ -125,7 +144,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sounding:
-    """When one line sounds, and the speech it stands for."""
+    """The time in which one line sounds, and the time of the speech it replaces."""
 
     speaker: str
     slot: Span
@@ -143,7 +162,10 @@ def unmeasured(metric: Metric, why: str) -> Measure:
 
 
 def is_sampled(id: str, text: str, share: float) -> bool:
-    """The same lines on every run. With the text, as ids count lines and are alike in all videos."""
+    """True for a share of lines, the same ones on every run.
+
+    The text is hashed too, as ids count lines and are alike in all videos.
+    """
     digest = hashlib.sha256(f"{id}\n{text}".encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
@@ -152,21 +174,77 @@ def is_sampled(id: str, text: str, share: float) -> bool:
 
 
 def words_of(text: str, language: str) -> list[str]:
-    """What is compared: without case and punctuation, in one Unicode form; characters where words have no spaces."""
+    """The words to compare, without case and punctuation, in one Unicode form; characters in unspaced scripts."""
+    from actors import languages  # and langcodes with it, which the configuration does not need
+
     plain = _MARKS.sub(" ", unicodedata.normalize("NFKC", text).lower())
     return list("".join(plain.split())) if languages.base(language) in UNSPACED else plain.split()
 
 
-def word_error_rate(said: str, heard: str, language: str) -> float | None:
-    """None if there was no word to say."""
-    reference, hypothesis = words_of(said, language), words_of(heard, language)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HearingErrors:
+    """Errors of a line as it is heard, of its words and of its letters."""
+
+    num_words: int
+    num_letters: int
+    wer: float
+    cer: float
+
+    @property
+    def num_wrong_letters(self) -> int:
+        return round(self.cer * self.num_letters)
+
+
+def hearing_errors(said: str, heard: str, language: str) -> HearingErrors | None:
+    """Compare both as they are read aloud, so that "R$ 45" and "quarenta e cinco reais" are the same words.
+
+    None if there was no word to say.
+    """
+    import jiwer  # slow to import, and the configuration needs this module
+
+    from actors.spoken import spoken_form
+
+    reference, hypothesis = (words_of(spoken_form(text, language), language) for text in (said, heard))
     if not reference:
         return None
-    return float(jiwer.wer(" ".join(reference), " ".join(hypothesis)))
+    return HearingErrors(
+        num_words=len(reference),
+        num_letters=len("".join(reference)),
+        wer=float(jiwer.wer(" ".join(reference), " ".join(hypothesis))),
+        cer=float(jiwer.cer("".join(reference), "".join(hypothesis))),
+    )
+
+
+def heard_measures(said: str, heard: str, language: str, config: QualityConfig) -> list[Measure]:
+    """Judge a line by what was heard of it: a short one by its letters, a longer one by its words and letters."""
+    from actors import languages  # as above
+
+    errors = hearing_errors(said, heard, language)
+    if errors is None:
+        return [unmeasured(metric, "the line has no words") for metric in (Metric.WER, Metric.CER)]
+    if config.max_wer is not None:
+        by_bound = Verdict.FAIL if errors.wer > config.max_wer else Verdict.GOOD
+        return [_with_verdict(Metric.WER, errors.wer, by_bound), _with_verdict(Metric.CER, errors.cer, None)]
+    by_letters = config.band(Metric.CER).judge(errors.cer)
+    if errors.num_words < config.short_words:
+        if by_letters is Verdict.FAIL and errors.cer < 1 and errors.num_wrong_letters < config.short_wrong_letters:
+            by_letters = Verdict.FAIR
+        return [_with_verdict(Metric.WER, errors.wer, None), _with_verdict(Metric.CER, errors.cer, by_letters)]
+    own_error = config.transcriber_error.get(languages.base(language), 0.0)
+    by_words = config.band(Metric.WER).judge(max(0.0, errors.wer - own_error))
+    if by_words is Verdict.FAIL and by_letters in (Verdict.GOOD, Verdict.FAIR):
+        by_words = Verdict.FAIR  # other spellings and breaks of the same sounds
+    return [_with_verdict(Metric.WER, errors.wer, by_words), _with_verdict(Metric.CER, errors.cer, None)]
+
+
+def _with_verdict(metric: Metric, value: float, verdict: Verdict | None) -> Measure:
+    return Measure(metric=metric, value=round(value, 4), verdict=verdict)
 
 
 def chrf(hypothesis: str, reference: str) -> float:
     """Character n-gram F-score (Popović 2015), 0 to 100."""
+    from sacrebleu.metrics.chrf import CHRF  # slow to import, too
+
     return float(CHRF().sentence_score(hypothesis, [reference]).score)
 
 
@@ -176,7 +254,7 @@ def chrf(hypothesis: str, reference: str) -> float:
 def timing_measures(
     lines: Sequence[Sounding], stretches: Sequence[float | None], config: QualityConfig
 ) -> list[tuple[Measure, ...]]:
-    """What times alone tell of each line, in order of their start; nothing of one that does not sound."""
+    """The measures of time of each line, given in order of start; none of a line that does not sound."""
     measures: list[tuple[Measure, ...]] = []
     end_s: dict[str, float] = {}
     for line, stretch in zip(lines, stretches, strict=True):
@@ -207,13 +285,13 @@ def silent_share(speech: Iterable[Span], sounds: Iterable[Span]) -> float:
     """Share of the time of ``speech`` in which nothing of ``sounds`` is heard; 0 if there is no speech."""
     speech, sounds = list(speech), list(sounds)
     total_s = _length_s(speech)
-    # What either holds, less what one of them holds, is what only the other does.
+    # The length of both together, less that of the sounds, is the length of speech alone.
     silent_s = _length_s([*speech, *sounds]) - _length_s(sounds)
     return 0.0 if total_s <= 0 else min(1.0, max(0.0, silent_s / total_s))
 
 
 def _length_s(spans: Iterable[Span]) -> float:
-    """Of their union."""
+    """Length of the union of the spans."""
     total_s, end_s = 0.0, -math.inf
     for span in sorted(spans, key=lambda span: span.start_s):
         total_s += max(0.0, span.end_s - max(span.start_s, end_s))
@@ -225,9 +303,12 @@ def _length_s(spans: Iterable[Span]) -> float:
 
 
 def summaries(
-    lines: Sequence[Sounding], measures: Sequence[Sequence[Measure]], config: QualityConfig
-) -> tuple[Summary, ...]:
-    """One for each metric that some line was measured by."""
+    lines: Sequence[Sounding],
+    measures: Sequence[Sequence[Measure]],
+    config: QualityConfig,
+    not_transcribed: Sequence[Span] = (),
+) -> tuple[QualitySummary, ...]:
+    """One summary for each metric that some line was measured by. Speech without words counts as left silent."""
     found = []
     for metric in Metric:
         taken = [each for line in measures for each in line if each.metric is metric and each.value is not None]
@@ -235,9 +316,10 @@ def summaries(
             continue
         value = statistics.fmean(each.value for each in taken if each.value is not None)
         if metric is Metric.SILENCE_COVERAGE:
-            value = silent_share([line.slot for line in lines], [line.sounds for line in lines if line.sounds])
+            slots = [*(line.slot for line in lines), *not_transcribed]
+            value = silent_share(slots, [line.sounds for line in lines if line.sounds])
         found.append(
-            Summary(
+            QualitySummary(
                 metric=metric,
                 value=round(value, 4),
                 verdict=config.band(metric).judge(value),

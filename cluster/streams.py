@@ -1,7 +1,7 @@
-"""Bounded streams: what lets every stage overlap while memory depends on no input's length.
+"""Bounded streams: stages overlap, while memory use does not depend on the length of an input.
 
-A stream is an async iterator. Whoever stops reading one early closes it, which closes what it reads
-from in turn; ``closing`` does that for any of them.
+A stream is an async iterator. A reader that stops early closes its stream, which closes its own source in
+turn; ``closing`` does that for any async iterator.
 """
 
 from __future__ import annotations
@@ -15,14 +15,22 @@ import queue
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from enum import Enum, auto
+from typing import Any, Final, Generic, Literal, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
-_END = object()
+
+class _Sentinel(Enum):
+    END = auto()
+
+
+_END: Final = _Sentinel.END
+"""Marks the end of a stream where items are handed over one by one."""
+_End = Literal[_Sentinel.END]
 
 
 @contextlib.asynccontextmanager
@@ -43,12 +51,12 @@ async def from_thread(source: Iterator[T], max_ahead: int) -> AsyncIterator[T]:
     early, the source is closed on its own thread, and this waits until it is.
     """
     loop = asyncio.get_running_loop()
-    arrived: asyncio.Queue[object] = asyncio.Queue()
+    arrived: asyncio.Queue[T | _Raised | _End] = asyncio.Queue()
     room = threading.Semaphore(max_ahead)
     stopped = threading.Event()
     ended = asyncio.Event()
 
-    def tell(function: Callable[..., None], *args: object) -> None:
+    def notify(function: Callable[..., None], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody listens
             loop.call_soon_threadsafe(function, *args)
 
@@ -56,27 +64,27 @@ async def from_thread(source: Iterator[T], max_ahead: int) -> AsyncIterator[T]:
         try:
             while room.acquire() and not stopped.is_set():
                 item = next(source, _END)
-                tell(arrived.put_nowait, item)
+                notify(arrived.put_nowait, item)
                 if item is _END:
                     break
-        except BaseException as error:  # handed to the consumer, who raises it
-            tell(arrived.put_nowait, _Raised(error))
+        except BaseException as error:  # raised by the consumer
+            notify(arrived.put_nowait, _Raised(error))
         finally:
             try:
                 getattr(source, "close", lambda: None)()
-            except Exception:  # too late for the consumer, who has all items or wants no more
+            except Exception:  # too late for the consumer, which has all items or wants no more
                 log.exception("the source of a stream must close; it raised")
             finally:
-                tell(ended.set)
+                notify(ended.set)
 
-    # The source's log records belong to whoever reads it.
+    # The source's log records carry the context of its reader.
     threading.Thread(target=contextvars.copy_context().run, args=(pump,), name="stream", daemon=True).start()
     try:
         while (item := await arrived.get()) is not _END:
             if isinstance(item, _Raised):
                 raise item.error
             room.release()
-            yield item  # type: ignore[misc]  # a queue of T and two private marks
+            yield item
     finally:
         stopped.set()
         room.release()
@@ -84,33 +92,31 @@ async def from_thread(source: Iterator[T], max_ahead: int) -> AsyncIterator[T]:
 
 
 def in_own_thread(function: Callable[[], R], name: str) -> asyncio.Future[R]:
-    """``function`` on a thread of its own: for work that waits long, when the few shared ones could all be waiting."""
+    """Run ``function`` on a thread of its own: long waits must not take all threads of a shared pool."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[R] = loop.create_future()
 
-    def settle(result: R | None, error: BaseException | None) -> None:
-        if outcome.cancelled():
-            return
-        if error is None:
-            outcome.set_result(result)  # type: ignore[arg-type]  # an R, as there was no error
-        else:
-            outcome.set_exception(error)
+    def settle(set_outcome: Callable[[], None]) -> None:
+        if not outcome.cancelled():
+            set_outcome()
 
     def call() -> None:
-        result, error = None, None
         try:
-            result = function()
-        except BaseException as raised:  # handed to whoever awaits
-            error = raised
+            set_outcome = functools.partial(outcome.set_result, function())
+        except BaseException as error:  # raised where the outcome is awaited
+            set_outcome = functools.partial(outcome.set_exception, error)
         with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody listens
-            loop.call_soon_threadsafe(settle, result, error)
+            loop.call_soon_threadsafe(settle, set_outcome)
 
     threading.Thread(target=contextvars.copy_context().run, args=(call,), name=name, daemon=True).start()
     return outcome
 
 
-async def to_the_end(work: asyncio.Future[R]) -> R:
-    """Wait even when cancelled: a thread that goes on writing would publish half of what is removed meanwhile."""
+async def finish_before_cancel(work: asyncio.Future[R]) -> R:
+    """Wait for the end of ``work``, even when cancelled; a cancellation takes effect after it.
+
+    For a thread that writes: were it left running, it could publish files that are being removed.
+    """
     try:
         return await asyncio.shield(work)
     finally:
@@ -118,6 +124,8 @@ async def to_the_end(work: asyncio.Future[R]) -> R:
 
 
 class _Raised:
+    """An exception on its way to the consumer."""
+
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
@@ -125,9 +133,9 @@ class _Raised:
 async def ordered_map(
     source: AsyncIterator[T], function: Callable[[T], Awaitable[R]], max_pending: int
 ) -> AsyncIterator[R]:
-    """``function`` of every item, in order, with at most ``max_pending`` under way or waiting to be taken.
+    """Results of ``function`` for every item, in order; at most ``max_pending`` are running or not yet taken.
 
-    The source is pulled while results are awaited, so that slow items hold nothing up but the bound.
+    The source is pulled while results are awaited, so that a slow item holds up others only at the bound.
     An exception of a call is raised in its place; calls behind it are cancelled.
     """
     results: asyncio.Queue[asyncio.Task[R] | None] = asyncio.Queue()
@@ -142,7 +150,7 @@ async def ordered_map(
             async with closing(source):
                 # Room first: an item that waits for it outside the bound could be a large one.
                 while await room.acquire() and (item := await anext(source, _END)) is not _END:
-                    task = asyncio.create_task(call(item))  # type: ignore[arg-type]  # a T, or the mark just excluded
+                    task = asyncio.create_task(call(item))
                     calls.add(task)
                     results.put_nowait(task)
         finally:
@@ -161,7 +169,7 @@ async def ordered_map(
 
 
 async def tap(source: AsyncIterator[T], function: Callable[[T], object]) -> AsyncIterator[T]:
-    """The same items; ``function`` is told of each as it passes."""
+    """Call ``function`` with each item as it passes."""
     async with closing(source):
         async for item in source:
             function(item)
@@ -184,15 +192,15 @@ async def singly(source: AsyncIterator[T]) -> AsyncIterator[list[T]]:
 
 
 async def with_next(source: AsyncIterator[T]) -> AsyncIterator[tuple[T, asyncio.Future[T | None]]]:
-    """Each item as soon as it is there, and what the one behind it will be; None if there is none.
+    """Pair each item with a future of the next one, which is None after the last.
 
-    The source is pulled one item ahead, whether or not anybody asks for it: who waits for the next item
-    while he holds this one waits for the source alone.
+    The source is pulled one item ahead, asked or not: a reader that awaits the next item while it holds
+    this one waits for the source alone.
     """
     loop = asyncio.get_running_loop()
     following: asyncio.Future[T | None] = loop.create_future()
 
-    async def pull() -> object:
+    async def pull() -> T | _End:
         return await anext(source, _END)
 
     async with closing(source):
@@ -201,28 +209,29 @@ async def with_next(source: AsyncIterator[T]) -> AsyncIterator[tuple[T, asyncio.
             item = await pulling
             while item is not _END:
                 following, pulling = loop.create_future(), asyncio.create_task(pull())
-                pulling.add_done_callback(functools.partial(_tell, following))
-                yield item, following  # type: ignore[misc]  # a T: the mark is excluded
+                pulling.add_done_callback(functools.partial(_settle_next, following))
+                yield item, following
                 item = await pulling
         finally:
             await _cancel((pulling,))
 
 
-def _tell(following: asyncio.Future[T | None], pulling: asyncio.Task[object]) -> None:
+def _settle_next(following: asyncio.Future[T | None], pulling: asyncio.Task[T | _End]) -> None:
     if following.done():
         return
-    is_item = not pulling.cancelled() and pulling.exception() is None and pulling.result() is not _END
-    following.set_result(pulling.result() if is_item else None)  # type: ignore[arg-type]  # a T, or none
+    failed = pulling.cancelled() or pulling.exception() is not None
+    item = _END if failed else pulling.result()
+    following.set_result(None if item is _END else item)
 
 
 async def started(source: AsyncIterator[T]) -> AsyncIterator[T]:
-    """The same stream with its first item already there: what fails before it is raised here."""
+    """Wait for the first item, and return the whole stream; an error before that item is raised here."""
     first = await anext(source, _END)
 
     async def whole() -> AsyncIterator[T]:
         async with closing(source):
             if first is not _END:
-                yield first  # type: ignore[misc]  # a T, as it is not the mark
+                yield first
             async for item in source:
                 yield item
 
@@ -238,38 +247,40 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 @contextlib.asynccontextmanager
 async def tee(source: AsyncIterator[T], num_readers: int, max_ahead: int) -> AsyncIterator[list[Tee[T]]]:
-    """``num_readers`` views of one stream; the fastest is at most ``max_ahead`` items ahead of the slowest.
+    """``num_readers`` readers of one stream; the fastest is at most ``max_ahead`` items ahead of the slowest.
 
-    All of them see the source's end, or its exception. One that is closed holds the others up no
-    more. The source is closed on the way out.
+    Every reader sees the end or the exception of the source. A closed reader no longer holds up the others.
+    The source is closed on exit.
     """
-    shared = _Shared(source, max_ahead)
-    shared.readers = [Tee(shared) for _ in range(num_readers)]
+    tee_source = _TeeSource(source, max_ahead)
+    tee_source.readers = [Tee(tee_source) for _ in range(num_readers)]
     try:
-        yield list(shared.readers)
+        yield list(tee_source.readers)
     finally:
-        await shared.close()
+        await tee_source.close()
 
 
 class Tee(AsyncIterator[T]):
     """One of several readers of a stream; see ``tee``."""
 
-    def __init__(self, shared: _Shared[T]) -> None:
+    def __init__(self, source: _TeeSource[T]) -> None:
         self.buffer: deque[T] = deque()
-        self._shared = shared
+        self._source = source
 
     async def __anext__(self) -> T:
         while not self.buffer:
-            await self._shared.advance(self)
-        self._shared.moved.set()
+            await self._source.advance(self)
+        self._source.moved.set()
         return self.buffer.popleft()
 
     async def aclose(self) -> None:
         self.buffer.clear()
-        self._shared.leave(self)
+        self._source.leave(self)
 
 
-class _Shared(Generic[T]):
+class _TeeSource(Generic[T]):
+    """The source of several readers, each with a buffer of its own."""
+
     def __init__(self, source: AsyncIterator[T], max_ahead: int) -> None:
         self.readers: list[Tee[T]] = []
         self.moved = asyncio.Event()
@@ -279,7 +290,7 @@ class _Shared(Generic[T]):
         self._end: BaseException | None = None
 
     async def advance(self, reader: Tee[T]) -> None:
-        """Give every reader one item more, as soon as the slowest has room. Raises what the source raised."""
+        """Add one item to every buffer, as soon as the slowest reader has room. Raises the source's exception."""
         if reader not in self.readers:
             raise StopAsyncIteration
         if self._end is not None:
@@ -306,21 +317,21 @@ class _Shared(Generic[T]):
     async def _pull(self) -> None:
         try:
             item = await anext(self._source)
-        except BaseException as error:  # its end included: every reader is to see it
+        except BaseException as error:  # StopAsyncIteration included: every reader is to see it
             self._end = error
         else:
             for reader in self.readers:
                 reader.buffer.append(item)
 
 
-class FeedAborted(Exception):  # noqa: N818  # not an error: the event loop's wish
-    """The event loop gave up on what the thread was doing."""
+class FeedAborted(Exception):  # noqa: N818  # not an error: a request to stop
+    """The event loop asks the thread to stop."""
 
 
 class Feed(Iterator[T]):
-    """A bounded way from the event loop to one thread: ``await feed.put(item)`` here, ``next(feed)`` there.
+    """A bounded queue from the event loop to one thread: ``await feed.put(item)`` here, ``next(feed)`` there.
 
-    It has no end of its own: the last item says so, or ``abort`` does.
+    It has no end: the last item must say so, or ``abort`` ends it.
     """
 
     def __init__(self, max_ahead: int) -> None:
@@ -330,12 +341,12 @@ class Feed(Iterator[T]):
         self._aborted = threading.Event()
 
     async def put(self, item: T) -> None:
-        """Waits while ``max_ahead`` items have not been taken."""
+        """Add an item; wait while ``max_ahead`` items have not been taken."""
         await self._room.acquire()
         self._items.put(item)
 
     def abort(self) -> None:
-        """The thread's next ``next`` raises FeedAborted, and so does one that waits."""
+        """Make the thread's current or following ``next`` raise FeedAborted."""
         self._aborted.set()
         self._items.put(None)
 
@@ -348,3 +359,32 @@ class Feed(Iterator[T]):
         except RuntimeError as error:  # the event loop is closed
             raise FeedAborted from error
         return item
+
+
+MAX_TICK_S = 1.0
+NUM_TICKS = 4
+
+
+async def within(timeout_s: float, awaitable: Awaitable[T]) -> T:
+    """The result of ``awaitable``. Raises TimeoutError after ``timeout_s`` in which the event loop ran.
+
+    While the loop is blocked (a long computation, a stopped process), answers lie unread; a timer would
+    expire first, and blame the replica for the driver's delay. So time is counted in ticks, and a late tick
+    counts as if it had been punctual.
+    """
+    call = asyncio.ensure_future(awaitable)
+    tick_s = min(MAX_TICK_S, timeout_s / NUM_TICKS)
+    left_s = timeout_s
+    try:
+        while left_s > 0:
+            await asyncio.wait((call,), timeout=min(tick_s, left_s))
+            if call.done():
+                return call.result()
+            left_s -= tick_s
+        raise TimeoutError(f"no answer within {timeout_s:g} s")
+    finally:
+        if not call.done():
+            call.cancel()
+            await asyncio.wait((call,))
+        if not call.cancelled():
+            call.exception()  # mark it as retrieved: if this was cancelled, no one else will

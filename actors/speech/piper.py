@@ -2,9 +2,9 @@
 
 joe's WER of whisper-base on the ten sentences of bench/bench_speech.py is 0.01 at scales of 0.8 to
 1.1 and 0.02 (one word more) from 0.75 down to 0.6; without noise in its timbre it is 0.01 at 0.75. So
-the floor is no measured failure but a judgement of what listeners follow: 28 characters/s. Its pace,
-19 characters/s, is a hurried speaker's, hence the natural scale. 0.06 CPU-s per second of audio;
-planning adds 8 to 21 % to that.
+the shortest scale is no measured failure but a judgement of the pace that listeners can follow: 28
+characters/s. The model's own pace, 19 characters/s, is a hurried speaker's, hence the natural scale.
+0.06 CPU-s per second of audio; planning adds 8 to 21 % to that.
 """
 
 from __future__ import annotations
@@ -23,20 +23,14 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field, ValidationError
 
 from actors import hub, languages, onnx_graph, phonemes, weights
+from actors.device import resolve_device
 from actors.engine import EngineConfig
 from actors.errors import ConfigError, EngineLoadError
-from actors.onnx_graph import Cut, Half, Tensor
-from actors.speech._base import (
-    ChosenFrames,
-    CutOnnx,
-    Edges,
-    Frames,
-    OnnxSpeech,
-    SpeechConfig,
-    Tokens,
-    Voice,
-    seeded_rng,
-)
+from actors.onnx_graph import Cut, CutSessions, Half, Tensor
+from actors.speech._planned.base import PlannedSpeech, PlannedSpeechConfig
+from actors.speech._planned.edges import Edges
+from actors.speech._planned.model import ChosenFrames, Frames, OneByOne, Passage, SpeechModel, Tokens, seeded_rng
+from actors.speech._planned.voices import Voice, uncalibrated_voice
 from actors.types import Samples
 
 if TYPE_CHECKING:
@@ -50,27 +44,24 @@ JOE_VOICE = Voice(
     languages=("en-US",),
     gender="male",
     natural_scale=1.1,
-    floor=0.7,
-    longest=1.6,
+    shortest_scale=0.7,
+    longest_scale=1.6,
     sample_hz=22_050,
     frame_samples=256,
     licence="CC0-1.0",
 )
-UNCALIBRATED_FLOOR = 0.8
-LONGEST = 1.6
-
 PAD, BEGIN, END = "_", "^", "$"
 SILENT_MARKS = frozenset({PAD, BEGIN, END, *" .,;:!?()¿¡…\"'-"})
 MAX_PHONEMES = 400
 
 
-class PiperConfig(SpeechConfig):
+class PiperConfig(PlannedSpeechConfig):
     model: Path | None = None
     """A Piper voice's .onnx file, its .onnx.json beside it; None is joe."""
     noise_scale: float | None = Field(default=None, ge=0, le=2)
-    """Variety of the voice's timbre; None takes what the voice recommends. Output stays deterministic."""
+    """Variety of the voice's timbre; None takes the voice's recommended value. Output stays deterministic."""
     natural_scale: float | None = Field(default=None, gt=0, le=3)
-    """Pace: multiplies the durations the voice predicts; None takes its calibration."""
+    """Pace: multiplies the predicted durations; None takes the voice's calibration."""
 
 
 class _Audio(BaseModel):
@@ -90,7 +81,7 @@ class _Language(BaseModel):
 
 
 class VoiceFile(BaseModel):
-    """What is used of a Piper voice's JSON; its other keys are training details."""
+    """The used part of a Piper voice's JSON; its other keys are training details."""
 
     audio: _Audio
     espeak: _Espeak = _Espeak()
@@ -103,16 +94,13 @@ class VoiceFile(BaseModel):
     hop_length: int = 256
 
     def voices(self, stem: str, natural_scale: float) -> tuple[Voice, ...]:
-        """A voice for each speaker; ``stem`` names it where there is but one."""
+        """One voice per speaker; a single one is named ``stem``."""
         tag = languages.normalise(self.language.code if self.language else self.espeak.voice)
         return tuple(
-            Voice(
+            uncalibrated_voice(
                 name=name,
                 languages=(tag,),
-                gender=None,
                 natural_scale=natural_scale,
-                floor=min(UNCALIBRATED_FLOOR, natural_scale),
-                longest=max(LONGEST, natural_scale),
                 sample_hz=self.audio.sample_rate,
                 frame_samples=self.hop_length,
                 licence="see the voice's model card",
@@ -121,13 +109,63 @@ class VoiceFile(BaseModel):
         )
 
 
+def joe_voice(natural_scale: float | None) -> Voice:
+    """The bundled voice at another pace; None takes its calibration."""
+    return dataclasses.replace(JOE_VOICE, natural_scale=natural_scale or JOE_VOICE.natural_scale)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Model(CutOnnx):
+class PiperModel:
+    sessions: CutSessions
     file: VoiceFile
+    silent: frozenset[int]
     num_noise_channels: int
+    noise_scale: float
+
+    def tokenise(self, text: str, voice: Voice) -> list[Tokens]:
+        if self.file.phoneme_type == "text":
+            sentences = [tuple(unicodedata.normalize("NFD", text))]
+        else:
+            sentences = phonemes.espeak(text, self.file.espeak.voice, frozenset(self.file.vowel_clusters))
+        pieces = [piece for sentence in sentences for piece in phonemes.split(sentence, MAX_PHONEMES)]
+        return [self._tokens(piece) for piece in pieces]
+
+    def predict(self, passage: Passage) -> Frames:
+        session = self.sessions.durations
+        (natural,) = session.run(["natural"], self._inputs(session, passage))
+        return cast(Frames, natural.reshape(-1))
+
+    def speak(self, passage: Passage, frames: ChosenFrames) -> Samples:
+        session = self.sessions.synthesis
+        noise_shape = (1, self.num_noise_channels, int(frames.sum()))
+        inputs = {
+            **self._inputs(session, passage),
+            "frames": frames[None, None].astype(np.float32),
+            "noise": seeded_rng(passage).standard_normal(noise_shape, dtype=np.float32),
+        }
+        (audio,) = session.run(None, inputs)
+        return cast(Samples, audio.reshape(-1))
+
+    def _tokens(self, piece: Sequence[str]) -> Tokens:
+        """Tokens with padding after every phoneme, as in training; phonemes that the voice lacks are left out."""
+        ids = self.file.phoneme_id_map
+        body = [token for phoneme in piece if phoneme in ids for token in (*ids[phoneme], *ids[PAD])]
+        return np.array([*ids[BEGIN], *ids[PAD], *body, *ids[END]], np.int64)
+
+    def _inputs(self, session: onnxruntime.InferenceSession, passage: Passage) -> dict[str, npt.NDArray[np.generic]]:
+        inputs: dict[str, npt.NDArray[np.generic]] = {
+            "input": passage.tokens[None],
+            "input_lengths": np.array([len(passage.tokens)], np.int64),
+            # Noise of timbre, length, noise of durations: none of the last, so that a text has one plan.
+            "scales": np.array([self.noise_scale, 1.0, 0.0], np.float32),
+            "sid": np.array([self.file.speaker_id_map.get(passage.voice.name, 0)], np.int64),
+        }
+        # Voices of one speaker take no sid, and the duration half of some takes no scales.
+        taken = {put.name for put in session.get_inputs()}
+        return {name: value for name, value in inputs.items() if name in taken}
 
 
-class Engine(OnnxSpeech[Model]):
+class Engine(PlannedSpeech):
     Config: ClassVar[type[EngineConfig]] = PiperConfig
     config: PiperConfig
     packages: ClassVar[Mapping[str, str]] = {"onnxruntime": "onnxruntime", "onnx": "onnx", "piper": "piper-tts"}
@@ -137,7 +175,7 @@ class Engine(OnnxSpeech[Model]):
     @functools.cached_property
     def voices(self) -> tuple[Voice, ...]:
         if self.config.model is None:
-            return (dataclasses.replace(JOE_VOICE, natural_scale=self.config.natural_scale or JOE_VOICE.natural_scale),)
+            return (joe_voice(self.config.natural_scale),)
         return _read_voice_file(self.config.model).voices(self.config.model.stem, self.config.natural_scale or 1.0)
 
     def weights_id(self) -> str | None:
@@ -147,7 +185,7 @@ class Engine(OnnxSpeech[Model]):
         files = (path, path.with_name(f"{path.name}.json"))
         return weights.pins_digest(*map(hub.fingerprint, files)) if all(file.is_file() for file in files) else None
 
-    def load(self) -> None:
+    def load_model(self) -> SpeechModel:
         bundled = self.config.model is None
         path = self.config.model or weights.verified(JOE, JOE_SHA256)
         sha256 = JOE_SHA256 if bundled else weights.file_sha256(path)
@@ -155,68 +193,23 @@ class Engine(OnnxSpeech[Model]):
         file = _read_voice_file(path)
         if file.phoneme_type == "espeak":
             phonemes.require_espeak_voice(file.espeak.voice)
-        threads, device = self.config.threads, self.config.device
-        synthesis = onnx_graph.make_session(halves.synthesis, threads=threads, device=device)
-        self._loaded = Model(
-            durations=onnx_graph.make_session(halves.durations, threads=threads, device=device),
-            synthesis=synthesis,
-            file=file,
-            silent=frozenset(id for mark in SILENT_MARKS for id in file.phoneme_id_map.get(mark, ())),
-            num_noise_channels=next(put.shape[1] for put in synthesis.get_inputs() if put.name == "noise"),
+        sessions = halves.open(threads=self.config.threads, device=resolve_device(self.config.device, self.num_gpus))
+        recommended = file.inference.noise_scale
+        return OneByOne(
+            PiperModel(
+                sessions=sessions,
+                file=file,
+                silent=frozenset(id for mark in SILENT_MARKS for id in file.phoneme_id_map.get(mark, ())),
+                num_noise_channels=next(put.shape[1] for put in sessions.synthesis.get_inputs() if put.name == "noise"),
+                noise_scale=recommended if self.config.noise_scale is None else self.config.noise_scale,
+            )
         )
-
-    def tokenise(self, text: str, voice: Voice) -> list[Tokens]:
-        file = self.model.file
-        if file.phoneme_type == "text":
-            sentences = [tuple(unicodedata.normalize("NFD", text))]
-        else:
-            sentences = phonemes.espeak(text, file.espeak.voice, frozenset(file.vowel_clusters))
-        pieces = [piece for sentence in sentences for piece in phonemes.split(sentence, MAX_PHONEMES)]
-        return [self._tokens(piece) for piece in pieces]
-
-    def predict(self, tokens: Tokens, voice: Voice) -> Frames:
-        session = self.model.durations
-        (natural,) = session.run(["natural"], self._inputs(session, tokens, voice))
-        return cast(Frames, natural.reshape(-1))
-
-    def speak(self, tokens: Tokens, frames: ChosenFrames, voice: Voice) -> Samples:
-        session = self.model.synthesis
-        noise_shape = (1, self.model.num_noise_channels, int(frames.sum()))
-        inputs = {
-            **self._inputs(session, tokens, voice),
-            "frames": frames[None, None].astype(np.float32),
-            "noise": seeded_rng(tokens, voice).standard_normal(noise_shape, dtype=np.float32),
-        }
-        (audio,) = session.run(None, inputs)
-        return cast(Samples, audio.reshape(-1))
-
-    def _tokens(self, piece: Sequence[str]) -> Tokens:
-        """Padding after every phoneme, as Piper was trained; what the voice has no phoneme for is left out."""
-        ids = self.model.file.phoneme_id_map
-        body = [token for phoneme in piece if phoneme in ids for token in (*ids[phoneme], *ids[PAD])]
-        return np.array([*ids[BEGIN], *ids[PAD], *body, *ids[END]], np.int64)
-
-    def _inputs(
-        self, session: onnxruntime.InferenceSession, tokens: Tokens, voice: Voice
-    ) -> dict[str, npt.NDArray[np.generic]]:
-        file = self.model.file
-        noise_scale = file.inference.noise_scale if self.config.noise_scale is None else self.config.noise_scale
-        inputs: dict[str, npt.NDArray[np.generic]] = {
-            "input": tokens[None],
-            "input_lengths": np.array([len(tokens)], np.int64),
-            # Noise of timbre, length, noise of durations: none of the last, so that a text has one plan.
-            "scales": np.array([noise_scale, 1.0, 0.0], np.float32),
-            "sid": np.array([file.speaker_id_map.get(voice.name, 0)], np.int64),
-        }
-        # Voices of one speaker take no sid, and the duration half of some takes no scales.
-        taken = {put.name for put in session.get_inputs()}
-        return {name: value for name, value in inputs.items() if name in taken}
 
 
 def find_cut(model: onnx.ModelProto) -> Cut:
-    """Where a VITS export rounds its durations up, and where the decoder's noise is drawn.
+    """The cut of a VITS export: where it rounds its durations up, with the decoder's noise as an input.
 
-    The noise becomes an input: drawn in the graph it would differ from call to call.
+    Noise drawn in the graph would differ from call to call.
     Raises EngineLoadError if the graph is not Piper's.
     """
     import onnx

@@ -6,9 +6,9 @@ estimate, and clips come at their own length, to be stretched.
 
 from __future__ import annotations
 
-import hashlib
+import importlib.util
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,12 +18,16 @@ from pydantic import Field
 
 from actors import hub, languages, phonemes
 from actors.device import release_memory, torch_device
+from actors.engine import Engine as BaseEngine
 from actors.engine import EngineConfig
 from actors.errors import ConfigError, EngineLoadError, ItemError
-from actors.speech import _coqui_model
-from actors.speech._base import CHARACTERS_PER_S, PAUSE_S, Tokens, TwoStepSpeech, require_loaded
+from actors.speech._coqui import checkpoint
+from actors.speech._planned.base import CHARACTERS_PER_S, require_loaded
+from actors.speech._planned.model import Tokens, attempt, seed_of
+from actors.speech._planned.synthesis import PAUSE_S
 from actors.types import (
     Clip,
+    ItemFailure,
     Plan,
     PlanChunk,
     PlanRequest,
@@ -40,17 +44,19 @@ CHARACTER_LIMITS: Mapping[str, int] = {
     "en": 250, "es": 239, "fr": 273, "de": 253, "it": 213, "pt": 203, "pl": 224, "tr": 226, "ru": 182,
     "nl": 251, "cs": 186, "ar": 166, "zh-CN": 82, "hu": 224, "ko": 95, "ja": 71, "hi": 150,
 }  # fmt: skip
-"""What XTTS speaks in one go, by language (``VoiceBpeTokenizer.char_limits``).
+"""Most characters in one call, by language (``VoiceBpeTokenizer.char_limits``).
 
-All stand for the same length of speech, so they also say how fast each language is read.
+All limits stand for the same length of speech, so they also give the pace of each language.
 """
+READING_PACKAGES: Mapping[str, str] = {"zh-CN": "pypinyin", "ja": "cutlet"}
+"""Modules by which Coqui's tokenizer reads these languages; it fails on every line without them."""
 LIMIT_S = CHARACTER_LIMITS["en"] / CHARACTERS_PER_S
 
 SAMPLE_HZ = 24_000
 FRAME_SAMPLES = 256
 REFERENCE_HZ = 22_050
 SHORTEST_REFERENCE_S = 1.0
-"""The model takes a third of a second; under one, what it clones isn't the speaker."""
+"""The model accepts a third of a second; under one second the clone does not resemble the speaker."""
 SILENT_PEAK = 1e-3
 
 
@@ -60,24 +66,29 @@ class XttsConfig(EngineConfig):
     voice: str | None = None
     """One of the checkpoint's own speakers, for requests with neither reference nor voice; None takes the first."""
     temperature: float | None = Field(default=None, gt=0, le=2)
-    """Of sampling; None takes the checkpoint's. Output stays a function of the plan."""
+    """Sampling temperature; None takes the checkpoint's. Output stays a function of the plan."""
     max_cached_speakers: int = Field(default=64, ge=1, le=10_000)
-    """References whose conditioning is kept, about 140 kB each; the least recently used goes first."""
+    """References whose conditioning is cached, about 140 kB each; the least recently used is dropped first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Conditioning:
-    """What the model keeps of a speaker."""
+    """The model's representation of a speaker."""
 
     latents: Tensor
-    """(1, num_latents, C): how the speaker speaks."""
+    """(1, num_latents, C): the speaker's manner of speaking."""
     embedding: Tensor
-    """(1, D, 1): what the speaker sounds like."""
+    """(1, D, 1): the speaker's timbre."""
 
 
-class Engine(TwoStepSpeech):
+class Engine(BaseEngine[SpeechRequest, Plan | Clip]):
+    """XTTS, one line after another: its library generates for a single text, so a batch takes as long as its lines.
+
+    More throughput needs more replicas, a share of a GPU each.
+    """
+
     Config: ClassVar[type[EngineConfig]] = XttsConfig
-    neutral_options = TwoStepSpeech.neutral_options | {"max_cached_speakers"}
+    neutral_options = BaseEngine.neutral_options | {"max_cached_speakers"}
     config: XttsConfig
     packages: ClassVar[Mapping[str, str]] = {
         "TTS": "coqui-tts",
@@ -95,10 +106,21 @@ class Engine(TwoStepSpeech):
 
     def supports(self, *asked: str) -> bool:
         (language,) = asked
-        return languages.best_match(language, CHARACTER_LIMITS) is not None
+        return languages.best_match(language, self._readable()) is not None
 
     def describe_languages(self) -> str:
-        return ", ".join(CHARACTER_LIMITS)
+        missing = sorted(set(READING_PACKAGES) - set(self._readable()))
+        hint = f"; {', '.join(missing)} need `pip install 'coqui-tts[ja,zh]'`" if missing else ""
+        return ", ".join(self._readable()) + hint
+
+    @staticmethod
+    def _readable() -> list[str]:
+        """The languages whose text can be read with the packages that are installed."""
+        return [
+            tag
+            for tag in CHARACTER_LIMITS
+            if tag not in READING_PACKAGES or importlib.util.find_spec(READING_PACKAGES[tag]) is not None
+        ]
 
     def cost(self, request: SpeechRequest) -> float:
         """Seconds of audio; a plan costs next to nothing."""
@@ -112,8 +134,11 @@ class Engine(TwoStepSpeech):
         import torch
 
         torch.set_num_threads(self.config.threads)
-        device = torch_device(self.config.device)
+        device = torch_device(self.config.device, self.num_gpus)
         self._loaded = _load(self._folder()).to(device)
+
+    def run(self, batch: Sequence[SpeechRequest]) -> list[Plan | Clip | ItemFailure]:
+        return [attempt(self._plan_or_clip, request) for request in batch]
 
     def close(self) -> None:
         self._loaded = None
@@ -122,8 +147,11 @@ class Engine(TwoStepSpeech):
 
     # --- the two steps
 
+    def _plan_or_clip(self, request: SpeechRequest) -> Plan | Clip:
+        return self.plan(request) if isinstance(request, PlanRequest) else self.synthesise(request)
+
     def plan(self, request: PlanRequest) -> Plan:
-        """Tokens and an estimate of their length. Raises ItemError: no voice, no language, nothing to say."""
+        """Tokens and an estimate of their length. Raises ItemError without voice, language or words."""
         tag = self._tag(request.language)
         voice = self._voice(request)
         pieces = self._pieces(request.text, tag)
@@ -151,7 +179,7 @@ class Engine(TwoStepSpeech):
         )
 
     def synthesise(self, request: SynthesiseRequest) -> Clip:
-        """The plan at the pace it comes: ``request.duration_s`` is not kept. Raises ItemError."""
+        """The plan spoken at the model's own pace; ``request.duration_s`` is ignored. Raises ItemError."""
         import torch
 
         plan = request.plan
@@ -166,9 +194,9 @@ class Engine(TwoStepSpeech):
         return Clip(samples=np.concatenate(parts[:-1]).clip(-1.0, 1.0), sample_hz=SAMPLE_HZ)
 
     def stream(self, request: PlanRequest) -> Iterator[Samples]:
-        """Speech as it is made, the first of it after about a second: float32 at ``SAMPLE_HZ``, in order.
+        """Chunks of speech, the first after about a second: float32 at ``SAMPLE_HZ``, in order.
 
-        Raises ItemError like ``plan``. Sampling is not seeded: others may sample between two chunks.
+        Raises ItemError like ``plan``. Sampling is not seeded: another request may sample between two chunks.
         """
         tag = self._tag(request.language)
         speaker = self._conditioning(self._voice(request), request.reference)
@@ -180,13 +208,13 @@ class Engine(TwoStepSpeech):
                 yield chunk.float().cpu().numpy()
 
     def _speak(self, tokens: Tokens, voice: str, speaker: Conditioning) -> Samples:
-        """``Xtts.inference`` for tokens, with its own seed, so that nothing else decides what is sampled."""
+        """``Xtts.inference`` for tokens, seeded by them and the voice alone."""
         import torch
 
         gpt, device = self._model.gpt, speaker.latents.device
         text = torch.from_numpy(tokens.astype(np.int32)).to(device)[None]
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(_seed(tokens, voice))
+            torch.manual_seed(seed_of(tokens, voice) >> 1)
             codes = gpt.generate(
                 cond_latents=speaker.latents,
                 text_inputs=text,
@@ -221,7 +249,7 @@ class Engine(TwoStepSpeech):
     # --- text
 
     def _tag(self, language: str) -> str:
-        tag = languages.best_match(language, CHARACTER_LIMITS)
+        tag = languages.best_match(language, self._readable())
         if tag is None:
             raise ItemError(f"xtts must be asked for {self.describe_languages()}; found {language!r}")
         return tag
@@ -248,7 +276,7 @@ class Engine(TwoStepSpeech):
     # --- voices
 
     def _voice(self, request: PlanRequest) -> str:
-        """A cloned voice's name says whose it is; the checkpoint's own speakers go by theirs."""
+        """The voice's name in the plan: that of a checkpoint's speaker, or ``clone-`` and the reference's key."""
         if request.reference is not None:
             return f"clone-{request.reference.key}"
         known = self._own_speakers()
@@ -277,14 +305,14 @@ class Engine(TwoStepSpeech):
             device = self._model.device
             return Conditioning(latents=latents.to(device), embedding=embedding.to(device))
         if reference.key not in self._speakers:
-            self._speakers[reference.key] = self._listen(reference)
+            self._speakers[reference.key] = self._condition_on(reference)
             if len(self._speakers) > self.config.max_cached_speakers:
                 self._speakers.popitem(last=False)
         self._speakers.move_to_end(reference.key)
         return self._speakers[reference.key]
 
-    def _listen(self, reference: Reference) -> Conditioning:
-        """``Xtts.get_conditioning_latents`` for samples: it only takes files."""
+    def _condition_on(self, reference: Reference) -> Conditioning:
+        """``Xtts.get_conditioning_latents`` for samples, as the library takes only files."""
         import torch
         from torchaudio.functional import resample
 
@@ -315,15 +343,15 @@ class Engine(TwoStepSpeech):
         folder = self._local_folder()
         if not self._is_named() or (folder / "config.json").is_file():
             return folder
-        return _coqui_model.fetch(self.config.model)
+        return checkpoint.fetch(self.config.model)
 
     def _local_folder(self) -> Path:
         if self._is_named():
-            return _coqui_model.fetched_folder(self.config.model)
+            return checkpoint.fetched_folder(self.config.model)
         return Path(self.config.model).expanduser()
 
     def _is_named(self) -> bool:
-        return self.config.model.startswith(_coqui_model.NAME_PREFIX)
+        return self.config.model.startswith(checkpoint.NAME_PREFIX)
 
 
 def _load(folder: Path) -> Any:
@@ -334,7 +362,7 @@ def _load(folder: Path) -> Any:
     missing = [name for name in ("config.json", "model.pth", "vocab.json") if not (folder / name).is_file()]
     if missing:
         raise ConfigError(f"speech.options.model must be a folder of XTTS; {folder} lacks {', '.join(missing)}")
-    # Coqui's loader reads with weights_only too, but says little of what is wrong with a file.
+    # Coqui's loader reads with weights_only too, but its errors say little.
     try:
         config = load_config(folder / "config.json")
         if config.model != "xtts":
@@ -345,13 +373,8 @@ def _load(folder: Path) -> Any:
         model.load_checkpoint(config, checkpoint_dir=str(folder), eval=True)
     except ConfigError:
         raise
-    except Exception as error:  # whatever a file of another model or a damaged one makes the loader say
+    except Exception as error:  # the loader of a damaged file, or of another model's, may raise anything
         raise EngineLoadError(
             f"{folder} must hold an XTTS checkpoint of weights alone; {type(error).__name__}: {error}"
         ) from error
     return model
-
-
-def _seed(tokens: Tokens, voice: str) -> int:
-    digest = hashlib.sha256(voice.encode() + tokens.astype("<i8").tobytes()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1

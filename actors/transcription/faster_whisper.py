@@ -1,7 +1,7 @@
 """Whisper on CTranslate2, with faster-whisper's parts: many windows at once on a GPU, one by one on a CPU.
 
-A dub is timed by the words found here, so a batch keeps the word times of faster-whisper's sequential
-path (``_batch.py``); its own batched pipeline is off by 0.2–0.3 s with outliers over 1.6 s.
+The dub takes its times from these words, so a batch keeps the word times of faster-whisper's sequential
+path (``_whisper/batch.py``); its own batched pipeline is off by 0.2–0.3 s with outliers over 1.6 s.
 """
 
 from __future__ import annotations
@@ -9,30 +9,32 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from actors import device, hub, languages
 from actors.engine import Engine as BaseEngine
-from actors.engine import EngineConfig
+from actors.engine import EngineConfig, KnownModel
 from actors.errors import EngineLoadError, ItemError
-from actors.transcription._batch import BatchedWhisper, Heard, Search, Window
-from actors.transcription._words import FRAME_SAMPLES, is_spoken, timed, without_loops
-from actors.types import ASR_HZ, ItemFailure, Samples, TranscribeRequest, Transcript
+from actors.transcription._audio import check_audio
+from actors.transcription._whisper.batch import AudioWindow, BatchedWhisper, DecodedWindow, Search
+from actors.transcription._whisper.level import levelled
+from actors.transcription._whisper.words import has_speech, time_segments, without_loops
+from actors.types import ASR_HZ, VOICE_FRAME_SAMPLES, ItemFailure, Samples, TranscribeRequest, Transcript
 from actors.weights import PinnedFile, Resource, joined_folder, pins_digest
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
+    from faster_whisper.feature_extractor import FeatureExtractor
 
-MAX_S = 30.0
-"""The model's window (Radford et al. 2022, §2.1): more would be decoded as several."""
+PROBABILITY_DIGITS = 4
 UNDETERMINED = "und"
-"""BCP-47 for a language that nobody spoke."""
+"""BCP-47 tag of a window without speech."""
 MIN_MULTILINGUAL_TOKENS = 51_865
 """The English-only vocabulary is one shorter; CTranslate2 tells the two apart by this number."""
 
@@ -73,39 +75,60 @@ WHISPER_BASE = (
         sha256="34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",
     ),
 )
+WHISPER_LARGE = KnownModel(
+    task="transcription",
+    ref="Systran/faster-whisper-large-v3@edaa852ec7e145841d8ffdb056a99866b5f0a478",
+    languages="100",
+    licence="MIT",
+    size_bytes=3_090_000_000,
+    sha256={"model.bin": "69f74147e3334731bc3a76048724833325d2ec74642fb52620eda87352e3d4f1"},
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedRequest:
+    """A request whose audio has been listened to for speech, and turned into the model's input."""
+
+    language: str | None
+    duration_s: float
+    window: AudioWindow | Transcript | ItemFailure
+    """The model's input, or the result of a request without speech."""
 
 
 class Engine(BaseEngine[TranscribeRequest, Transcript]):
     """Transcribes windows of any videos and languages together; ``cost`` is seconds of audio."""
 
     class Config(EngineConfig):
-        """Which model, and when to believe it."""
+        """The model, and thresholds for accepting its results."""
 
         model: str = "base"
-        """"base" is the multilingual model from the wheels; anything else is what ``raydub models`` takes, a hub id
-        or a folder, and must be a whisper for CTranslate2: Systran/faster-whisper-large-v3."""
+        """"base" is the multilingual model from the wheels; any other value is a hub id or a folder, of a whisper for
+        CTranslate2: Systran/faster-whisper-large-v3."""
         compute_type: device.ComputeType = "auto"
         beam_size: int = Field(default=5, ge=1, le=32)
         batched: Literal["auto", "always", "never"] = "auto"
-        """Whether windows share the model's calls. auto: on a GPU; on a CPU it saves a tenth at most
+        """Transcribe several windows in one call of the model. auto: on a GPU alone; on a CPU it saves a tenth at most
         (bench/bench_transcription.py), for which the first window would wait for the others."""
         max_batch: int = Field(default=16, ge=1, le=256)
-        """Windows in one call, of those in a batch; halved for good when memory runs out."""
+        """Most windows in one call; halved for a while when memory runs out."""
         initial_prompt: str = ""
-        """Said to have come before every window: it sets spelling and style. A request's own prompt follows it."""
+        """Text to condition every window on: it sets spelling and style. A request's own prompt follows it."""
         hotwords: str = ""
         """Names and terms to expect, in the language spoken."""
         no_speech_threshold: float = Field(default=0.6, ge=0.0, le=1.0)
         log_probability_threshold: float = Field(default=-1.0, le=0.0)
         compression_ratio_threshold: float = Field(default=2.4, gt=0.0)
         speech_threshold: float = Field(default=0.35, ge=0.0, lt=1.0)
-        """Voice detector's probability above which words may start and end; Silero's own leaving threshold."""
+        """Voice detector's probability above which words may start and end; Silero's own for the end of speech."""
 
+    revision = 3
     packages: ClassVar[Mapping[str, str]] = {"faster_whisper": "faster-whisper", "ctranslate2": "ctranslate2"}
     neutral_options = BaseEngine.neutral_options | {"batched", "max_batch"}
+    known_models: ClassVar[tuple[KnownModel, ...]] = (WHISPER_LARGE,)
     config: Config
     _model: WhisperModel | None = None
     _whisper: BatchedWhisper | None = None
+    _extractor: FeatureExtractor
     _batches: device.HalvingBatch
 
     def supports(self, *languages: str) -> bool:
@@ -123,9 +146,10 @@ class Engine(BaseEngine[TranscribeRequest, Transcript]):
         import ctranslate2
 
         options = self.config
-        on = device.resolve_device(options.device, ctranslate2.get_cuda_device_count())
+        on = device.ctranslate2_device(options.device, self.num_gpus)
         compute_type = device.compute_type(options.compute_type, on, ctranslate2.get_supported_compute_types(on))
-        self._model = self._opened(on, compute_type)
+        self._model = self._open_model(on, compute_type)
+        self._extractor = self._model.feature_extractor
         self._whisper = BatchedWhisper(
             self._model,
             Search(
@@ -140,7 +164,7 @@ class Engine(BaseEngine[TranscribeRequest, Transcript]):
         self._batches = device.HalvingBatch(options.max_batch if is_batched else 1)
         self._whisper.warm_up()
 
-    def _opened(self, on: device.Device, compute_type: device.ComputeType) -> WhisperModel:
+    def _open_model(self, on: device.Device, compute_type: device.ComputeType) -> WhisperModel:
         from faster_whisper import WhisperModel
 
         folder = self._folder()
@@ -158,17 +182,23 @@ class Engine(BaseEngine[TranscribeRequest, Transcript]):
             ) from error
 
     def run(self, batch: Sequence[TranscribeRequest]) -> list[Transcript | ItemFailure]:
+        return self.run_prepared(self.prepare(batch))
+
+    def prepare(self, batch: Sequence[TranscribeRequest]) -> Sequence[PreparedRequest]:
         if self._whisper is None:
             raise EngineLoadError("faster_whisper must be loaded before it runs; call load()")
-        # To find the voices in 16 windows takes 0.6 s of a core, for which a GPU would wait.
         with ThreadPoolExecutor(self.config.threads) as threads:
-            prepared = list(threads.map(self._prepared, batch))
-        windows = [window for window in prepared if isinstance(window, Window)]
+            return list(threads.map(self._prepare, batch))
+
+    def run_prepared(self, prepared: Sequence[PreparedRequest]) -> list[Transcript | ItemFailure]:
+        if self._whisper is None:
+            raise EngineLoadError("faster_whisper must be loaded before it runs; call load()")
+        windows = [each.window for each in prepared if isinstance(each.window, AudioWindow)]
         # Each costs the same, whatever its length: the model pads it to 30 s.
-        heard = iter(self._batches.run(windows, [1.0] * len(windows), self._whisper.hear))
+        decoded = iter(self._batches.run(windows, [1.0] * len(windows), self._whisper.transcribe))
         return [
-            self._transcript(request, window, next(heard)) if isinstance(window, Window) else window
-            for request, window in zip(batch, prepared, strict=True)
+            self._transcript(each, each.window, next(decoded)) if isinstance(each.window, AudioWindow) else each.window
+            for each in prepared
         ]
 
     def cost(self, request: TranscribeRequest) -> float:
@@ -179,45 +209,60 @@ class Engine(BaseEngine[TranscribeRequest, Transcript]):
             self._model.model.unload_model()
             self._model = self._whisper = None
 
-    def _prepared(self, request: TranscribeRequest) -> Window | Transcript | ItemFailure:
-        """What the model is to hear, or the result where there is nothing to hear."""
+    def _prepare(self, request: TranscribeRequest) -> PreparedRequest:
+        return PreparedRequest(
+            language=request.language, duration_s=len(request.samples) / ASR_HZ, window=self._window(request)
+        )
+
+    def _window(self, request: TranscribeRequest) -> AudioWindow | Transcript | ItemFailure:
+        """The model's input, or the result of a request without speech."""
         try:
-            _check_audio(request.samples)
+            check_audio(request.samples, request.voice)
             code = None if request.language is None else self._required_code(request.language)
         except ItemError as error:
             return ItemFailure(error=error)
-        speech = self._speech(request.samples)
-        if not is_spoken(speech):
+        samples = levelled(request.samples)
+        voice = self._voice(samples) if request.voice is None else request.voice
+        speech = voice > self.config.speech_threshold
+        if not has_speech(speech):
             # The model would still answer noise with words.
             return _nothing_said(request.language)
         prompt = f"{self.config.initial_prompt} {request.prompt}"
-        return Window(samples=request.samples, speech=speech, code=code, prompt=prompt)
+        # The extractor adds a frame of padding, which holds nothing.
+        features = self._extractor(samples)[:, :-1]
+        return AudioWindow(features=features, speech=speech, code=code, prompt=prompt)
 
     def _transcript(
-        self, request: TranscribeRequest, window: Window, heard: Heard | ItemFailure
+        self, request: PreparedRequest, window: AudioWindow, decoded: DecodedWindow | ItemFailure
     ) -> Transcript | ItemFailure:
-        if isinstance(heard, ItemFailure):
-            return heard
-        unlooped = without_loops(heard.phrases, self.config.compression_ratio_threshold)
-        segments = timed(unlooped, window.speech, len(request.samples) / ASR_HZ)
+        if isinstance(decoded, ItemFailure):
+            return decoded
+        unlooped = without_loops(decoded.phrases, self.config.compression_ratio_threshold)
+        segments = time_segments(unlooped, window.speech, request.duration_s)
         if not segments:
             return _nothing_said(request.language)
         return Transcript(
-            language=request.language or languages.normalise(heard.code),
-            language_probability=heard.probability,
+            language=request.language or languages.normalise(decoded.code),
+            language_probability=decoded.probability,
             segments=segments,
+            language_probabilities=tuple(
+                (languages.normalise(code), round(probability, PROBABILITY_DIGITS))
+                for code, probability in decoded.ranked
+                if probability >= 10**-PROBABILITY_DIGITS
+            ),
         )
 
-    def _speech(self, samples: Samples) -> npt.NDArray[np.bool_]:
-        """bool (num_frames,): whether a voice is heard in each ``FRAME_SAMPLES``."""
+    @staticmethod
+    def _voice(samples: Samples) -> Samples:
+        """float32 (num_frames,): probability of speech in each ``VOICE_FRAME_SAMPLES``."""
         from faster_whisper.vad import get_vad_model
 
         if not len(samples):
-            return np.zeros(0, np.bool_)
+            return np.zeros(0, np.float32)
         # np.pad always copies, and must: the detector writes into what it is given.
-        whole_frames = np.pad(samples, (0, -len(samples) % FRAME_SAMPLES))
-        probabilities: npt.NDArray[np.float32] = get_vad_model()(whole_frames).ravel()
-        return probabilities > self.config.speech_threshold
+        whole_frames = np.pad(samples, (0, -len(samples) % VOICE_FRAME_SAMPLES))
+        probabilities: Samples = get_vad_model()(whole_frames).ravel()
+        return probabilities
 
     def _required_code(self, language: str) -> str:
         code = self._whisper_code(language)
@@ -226,23 +271,23 @@ class Engine(BaseEngine[TranscribeRequest, Transcript]):
         return code
 
     def _whisper_code(self, language: str) -> str | None:
-        # Region and script change how a language is written, not which model hears it: zh-Hant is "zh" here.
+        # Region and script change a language's spelling, not its sound: zh-Hant is "zh" here.
         return languages.best_match(language, self._codes) or languages.best_match(
             languages.base(language), self._codes
         )
 
     @cached_property
     def _codes(self) -> tuple[str, ...]:
-        """What this model hears, in whisper's own codes."""
+        """The model's languages, in whisper's own codes."""
         if self.config.model == "base":
             return WHISPER_CODES
         if self.config.model.partition("@")[0].endswith(".en"):
-            # Not on this node perhaps, but the models that hear English alone are all called so.
+            # The model may not be on this node, but all English-only models are named so.
             return ("en",)
         tokens = num_tokens(Path(self.config.model))
         if tokens is not None and tokens < MIN_MULTILINGUAL_TOKENS:
             return ("en",)
-        # large-v3 added Cantonese, and with it one token. A folder only the replica can see is taken for one.
+        # large-v3 added Cantonese, and with it one token. A folder that only the replica can see counts as large-v3.
         return WHISPER_CODES if tokens == MIN_MULTILINGUAL_TOKENS else (*WHISPER_CODES, "yue")
 
     def _folder(self) -> Path:
@@ -261,17 +306,6 @@ def _nothing_said(language: str | None) -> Transcript:
     if language is None:
         return Transcript(language=UNDETERMINED, language_probability=0.0, segments=())
     return Transcript(language=language, language_probability=1.0, segments=())
-
-
-def _check_audio(samples: Samples) -> None:
-    if samples.ndim != 1 or samples.dtype != np.float32:
-        raise ItemError(f"samples must be float32 (num_samples,); found {samples.dtype} {samples.shape}")
-    if len(samples) > MAX_S * ASR_HZ:
-        raise ItemError(
-            f"a window must be at most {MAX_S:.0f} s; found {len(samples) / ASR_HZ:.2f} s: cut it in a pause"
-        )
-    if not np.isfinite(samples).all():
-        raise ItemError("samples must be finite; found NaN or infinity: decode the audio again")
 
 
 def num_tokens(folder: Path) -> int | None:

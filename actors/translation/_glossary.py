@@ -1,4 +1,4 @@
-"""Terms that must be translated in one way.
+"""Glossary terms in translations.
 
 Decoders here have no hard constraints, so a term is asked for in two soft ways: among more
 candidates than usual, those that hold it come first; where none does, the sentence is translated
@@ -27,7 +27,7 @@ class Term:
 
 
 def terms_in(text: str, entries: Mapping[str, str]) -> tuple[Term, ...]:
-    """The entries whose source stands in the text as whole words, whatever its case.
+    """The entries whose source occurs in the text as whole words, in any case.
 
     Where one lies within another ("ray" in "Ray Serve"), the longer one counts.
     """
@@ -42,14 +42,14 @@ def with_targets(text: str, terms: Sequence[Term]) -> str:
     return pattern.sub(lambda match: terms[int(match.lastindex or 1) - 1].target, text)
 
 
-def num_kept(text: str, terms: Iterable[Term]) -> int:
-    """How many of the terms the translation holds."""
+def num_present(text: str, terms: Iterable[Term]) -> int:
+    """Number of the terms that the translation holds."""
     return sum(_whole_words((term.target,)).search(text) is not None for term in terms)
 
 
-def preferred(candidates: Sequence[T], texts: Sequence[str], terms: Sequence[Term]) -> list[T]:
-    """Those that hold the most terms, in the order they had."""
-    kept = [num_kept(text, terms) for text in texts]
+def with_most_terms(candidates: Sequence[T], texts: Sequence[str], terms: Sequence[Term]) -> list[T]:
+    """The candidates whose texts hold the most terms, in their order."""
+    kept = [num_present(text, terms) for text in texts]
     return [candidate for candidate, num in zip(candidates, kept, strict=True) if num == max(kept)]
 
 

@@ -1,8 +1,8 @@
-"""Other ways to put the same sentence, for a translator that gives one translation of each.
+"""Variants of a sentence, for a translator that gives one translation of each.
 
-What carries no meaning is changed, and nothing else: fillers at the start, contractions, commas,
-capitals. Deterministic, and free of any model. Whether a translation of one of these still means the
-same is for the caller to measure: commas are not always idle.
+Only parts without meaning change: fillers at the start, contractions, commas, a short text's first
+capital. Deterministic, and free of any model. The caller measures if a variant's translation still means
+the same: commas are not always idle.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FILLERS = {
 }
 """Discourse markers that may open a sentence."""
 _JOINING = {"en": {"and", "but", "so"}, "pt": {"e", "mas", "então"}}
-"""Those that need no comma behind them: "And it is late", but "Well, it is late"."""
+"""Fillers that need no comma after them: "And it is late", but "Well, it is late"."""
 _CONTRACTIONS = {
     "en": (
         ("cannot", "can't"), ("will not", "won't"), ("do not", "don't"), ("does not", "doesn't"),
@@ -33,20 +33,26 @@ _CONTRACTIONS = {
     "pt": (("em um", "num"), ("em uma", "numa")),
 }  # fmt: skip
 _COMMA = re.compile(r"(?<!\d),(?=\s)")
+MAX_LOWERED_WORDS = 4
+"""A longer sentence with a small first letter loses agreement: "A mulher … cansado"."""
 
 
 def variants(text: str, language: str) -> Iterator[str]:
-    """Those that differ from the text, likeliest to be translated well first; may repeat one another."""
+    """Variants that differ from the text, the one most likely to be translated well first; some may be equal."""
     base = languages.base(language)
     for changed in (
         _without_filler(text, base),
         _contracted(text, base),
         _expanded(text, base),
         _COMMA.sub("", text),
-        text[:1].lower() + text[1:],
+        _lowered(text),
     ):
         if changed != text and changed.strip():
             yield changed
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:] if len(text.split()) <= MAX_LOWERED_WORDS else text
 
 
 def _without_filler(text: str, language: str) -> str:
@@ -72,7 +78,7 @@ def _expanded(text: str, language: str) -> str:
 
 
 def _swapped(text: str, old: str, new: str) -> str:
-    """With the capital that the old words had; a comma or the end behind "it is" forbids "it's"."""
+    """The text with ``new`` for ``old``, capital kept; not before a comma or the end: "it is." stays."""
 
     def replacement(found: re.Match[str]) -> str:
         return new[:1].upper() + new[1:] if found.group()[:1].isupper() else new

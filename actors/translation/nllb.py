@@ -1,4 +1,4 @@
-"""NLLB-200 on transformers: the reference that the CTranslate2 engine is held against.
+"""NLLB-200 on transformers: the reference for the CTranslate2 engine.
 
 Slower by a factor of two to five on a CPU, and without word alignment.
 """
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from actors import hub
 from actors.device import Dtype, release_memory, torch_device, torch_dtype
-from actors.translation._hypotheses import Decoding, Hypothesis
-from actors.translation._nllb import END, NllbConfig, NllbEngine, Window
+from actors.translation._nllb.base import NllbConfig, NllbEngine
+from actors.translation._seq2seq.hypotheses import Decoding, Hypothesis
+from actors.translation._seq2seq.text import END
+from actors.translation._seq2seq.units import UnitWindow
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +26,7 @@ class Engine(NllbEngine):
     """600M parameters take 2.5 GB as float32, 1.3 GB in half precision."""
 
     class Config(NllbConfig):
-        """In which precision."""
+        """NLLB's options, and the precision."""
 
         dtype: Dtype = "auto"
 
@@ -46,7 +48,7 @@ class Engine(NllbEngine):
         import torch
         from transformers import M2M100ForConditionalGeneration
 
-        device = torch_device(self.config.device)
+        device = torch_device(self.config.device, self.num_gpus)
         folder = hub.resolve(self.config.model)
         if device == "cpu":
             torch.set_num_threads(self.config.threads)
@@ -56,7 +58,7 @@ class Engine(NllbEngine):
         self._model = model.to(device).eval()
         return folder
 
-    def _decode(self, decoding: Decoding, batch: Sequence[Window]) -> list[list[Hypothesis]]:
+    def _decode(self, decoding: Decoding, batch: Sequence[UnitWindow]) -> list[list[Hypothesis]]:
         import torch
 
         ids, mask = self._padded([[window.source, *window.tokens, END] for window in batch])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from serve.tables import Base
+from serve.jobs.tables import Base
 
 connection = context.config.attributes.get("connection")
 if connection is None:

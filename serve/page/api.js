@@ -1,6 +1,7 @@
-// Calls to the service: the key, errors as sentences, events that resume where they broke off.
+// Calls the service: with the API key, with errors as sentences, with event streams that resume.
 
 const KEY = "raydub-key";
+const COOKIE_S = 240;
 
 export class ApiError extends Error {
   constructor(status, message) {
@@ -11,10 +12,21 @@ export class ApiError extends Error {
 
 export function rememberKey(key) {
   sessionStorage.setItem(KEY, key);
-  // Media elements send no header of ours: for reading, the service takes the key from this cookie too.
-  const secure = location.protocol === "https:" ? "; Secure" : "";
-  document.cookie = `raydub_key=${encodeURIComponent(key)}; SameSite=Strict; Path=/${secure}`;
+  keepCookie();
 }
+
+// Media elements cannot send our header, so the service also takes the key from this cookie, for reading. It ends soon
+// after the tab does.
+function keepCookie() {
+  const key = sessionStorage.getItem(KEY);
+  if (!key) return;
+  const secure = location.protocol === "https:" ? "; Secure" : "";
+  document.cookie =
+    `raydub_key=${encodeURIComponent(key)}; SameSite=Strict; Path=/; Max-Age=${COOKIE_S}${secure}`;
+}
+
+keepCookie();
+setInterval(keepCookie, (COOKIE_S / 4) * 1000);
 
 function headers() {
   const key = sessionStorage.getItem(KEY);
@@ -33,20 +45,20 @@ export async function call(method, path, body) {
   return answer.status === 204 ? null : answer.json();
 }
 
-// fetch tells nothing of how far an upload is.
+// Not fetch, which does not report the progress of an upload.
 export function upload(path, form, onShare) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", path);
     for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => event.lengthComputable && onShare(event.loaded / event.total);
-    request.onerror = () => reject(new ApiError(0, "the connection broke; try again"));
+    request.onerror = () => reject(new ApiError(0, "the connection was lost; try again"));
     request.onload = () => {
       let body = {};
       try {
         body = JSON.parse(request.responseText);
       } catch {
-        // An answer of something between here and the service.
+        // Not JSON: the answer of a proxy.
       }
       if (request.status < 300) resolve(body);
       else reject(new ApiError(request.status, body.detail ?? `the service answered ${request.status}`));
@@ -55,7 +67,7 @@ export function upload(path, form, onShare) {
   });
 }
 
-// Server-sent events by fetch: EventSource sends no header of ours. Ends with the stream's own end.
+// Server-sent events by fetch, because EventSource cannot send our header. Returns when the stream has ended.
 export async function follow(path, onEvent, signal) {
   let lastId = null;
   for (let failures = 0; !signal.aborted; ) {

@@ -1,4 +1,4 @@
-// The page: make dubs, watch one fill in, play it while it is made, edit its lines.
+// The page: lists dubs, creates new ones and shows one of them.
 
 import { ApiError, call, rememberKey, upload } from "./api.js";
 import { Dub } from "./dub.js";
@@ -7,14 +7,14 @@ const REFRESH_MS = 2000;
 const $ = (id) => document.getElementById(id);
 const form = $("new");
 
-let shown = null;
+let shownDub = null;
 let options = null;
 
 // --- the service as a whole
 
 async function refresh() {
   try {
-    const health = await call("GET", "readyz").catch((error) => ({ status: error.status === 503 ? "loading" : "away" }));
+    const health = await call("GET", "readyz").catch((error) => ({ status: error.status === 503 ? "loading" : "unreachable" }));
     $("health").textContent = health.status === "ready" ? "ready" : `${health.status} …`;
     if (options === null) await showOptions();
     showPools(await call("GET", "v1/pools"));
@@ -39,6 +39,7 @@ function showPools(pools) {
     ...pools.map((pool) => {
       const item = document.createElement("li");
       item.textContent = `${pool.name}: ${pool.queue_items} waiting, ${pool.num_serving} serving`;
+      if (pool.waiting) item.textContent += ` (${pool.waiting})`;
       return item;
     }),
   );
@@ -51,14 +52,14 @@ function showDubs(dubs) {
     ...dubs.map((dub) => {
       const button = document.createElement("button");
       button.dataset.dub = dub.id;
-      button.setAttribute("aria-current", String(shown?.id === dub.id));
-      const what = document.createElement("span");
-      what.className = "what";
-      what.textContent = `${dub.name} → ${dub.targets.map((target) => target.language).join(", ")}`;
+      button.setAttribute("aria-current", String(shownDub?.id === dub.id));
+      const title = document.createElement("span");
+      title.className = "what";
+      title.textContent = `${dub.name} → ${dub.targets.map((target) => target.language).join(", ")}`;
       const state = document.createElement("span");
       state.className = `badge ${dub.state}`;
       state.textContent = dub.state === "running" ? `${Math.round(100 * shareDone(dub))} %` : dub.state;
-      button.append(what, state);
+      button.append(title, state);
       button.addEventListener("click", () => show(dub.id));
       const item = document.createElement("li");
       item.append(button);
@@ -66,8 +67,8 @@ function showDubs(dubs) {
     }),
   );
   if (focused) document.querySelector(`[data-dub="${focused}"]`)?.focus();
-  const mine = dubs.find((dub) => dub.id === shown?.id);
-  if (mine) shown.update(mine);
+  const updated = dubs.find((dub) => dub.id === shownDub?.id);
+  if (updated) shownDub.update(updated);
 }
 
 function shareDone(dub) {
@@ -76,8 +77,8 @@ function shareDone(dub) {
 }
 
 function show(id) {
-  shown?.close();
-  shown = new Dub(id, options, closed);
+  shownDub?.close();
+  shownDub = new Dub(id, options, closed);
   history.replaceState(null, "", `#${id}`);
   $("nothing").hidden = true;
   $("dub").hidden = false;
@@ -87,7 +88,7 @@ function show(id) {
 }
 
 function closed() {
-  shown = null;
+  shownDub = null;
   history.replaceState(null, "", location.pathname);
   $("nothing").hidden = false;
   $("dub").hidden = true;
@@ -111,7 +112,7 @@ async function showOptions() {
   for (const profile of options.profiles) form.profile.append(new Option(profile, profile));
   showVoices();
   const wanted = location.hash.slice(1);
-  if (wanted.startsWith("dub_")) show(wanted);
+  if (/^dub_[0-9a-z]{26}$/.test(wanted)) show(wanted);
 }
 
 function chosen() {
@@ -125,7 +126,7 @@ function showVoices() {
     .map((code) => {
       const select = document.createElement("select");
       select.name = code;
-      select.append(new Option("the first", ""), ...options.voices[code].map((voice) => new Option(voice, voice)));
+      select.append(new Option("default", ""), ...options.voices[code].map((voice) => new Option(voice, voice)));
       select.value = before[code] ?? "";
       const label = document.createElement("label");
       label.append(options.targets.find((language) => language.code === code).name, " ", select);
@@ -142,11 +143,11 @@ function showFile() {
 
 async function create(event) {
   event.preventDefault();
-  complain("");
+  showError("");
   const [file, url, targets] = [form.file.files[0], form.source_url.value.trim(), chosen()];
-  if (!file && !url) return complain("Choose a file, or give an address.");
-  if (targets.length === 0) return complain("Choose a language to dub into.");
-  if (file && file.size > options.max_upload_bytes) return complain("The file is larger than this service takes.");
+  if (!file && !url) return showError("Choose a file, or enter a URL.");
+  if (targets.length === 0) return showError("Choose a language to dub into.");
+  if (file && file.size > options.max_upload_bytes) return showError("The file is larger than this service accepts.");
   const body = new FormData();
   if (file) body.set("file", file);
   else body.set("source_url", url);
@@ -169,7 +170,7 @@ async function send(body) {
     show(dub.id);
     $("detail").focus();
   } catch (error) {
-    complain(error.message);
+    showError(error.message);
   } finally {
     button.disabled = false;
     bar.hidden = true;
@@ -177,7 +178,7 @@ async function send(body) {
   }
 }
 
-function complain(message) {
+function showError(message) {
   $("new-error").textContent = message;
   $("new-error").hidden = message === "";
 }

@@ -1,3 +1,3 @@
-// The API's document, shown by Swagger UI. Its validator is a service of elsewhere.
+// Shows the API's documentation with Swagger UI, without its validator, which is another site's service.
 
 window.SwaggerUIBundle({ url: "openapi.json", dom_id: "#api", deepLinking: true, validatorUrl: null });

@@ -1,4 +1,4 @@
-// One dub: its progress, its lines as they come, playing, editing, downloading.
+// Shows one dub: its progress, its lines as they arrive, the player, the editor and the downloads.
 
 import { call, follow } from "./api.js";
 import { Player } from "./player.js";
@@ -18,8 +18,10 @@ export class Dub {
     this.state = null;
     this.revision = null;
     this.segments = new Map();
-    this.lines = new Map(); // "pt:u0012-1" → what its translation and utterance events said
+    this.lines = new Map(); // "pt:u0012-1" → data of its translation and utterance events
     this.progress = {};
+    this.verdicts = new Map(); // id → line of the finished dub, with the flags of its checks
+    this.wanted = ""; // "", "look", or a flag
     this.stopped = new AbortController();
     this.player = new Player($("player"));
     this.timeline = new Timeline($("timeline"), (time_s) => ($("player").currentTime = time_s));
@@ -37,16 +39,16 @@ export class Dub {
       this.update(await call("GET", this.path));
       await this.#follow();
     } catch (error) {
-      this.#complain(error.message);
+      this.#showError(error.message);
     }
   }
 
   async #follow() {
-    await follow(`${this.path}/events`, (kind, data) => this.#happened(kind, data), this.stopped.signal);
+    await follow(`${this.path}/events`, (kind, data) => this.#observe(kind, data), this.stopped.signal);
     if (!this.stopped.signal.aborted) this.update(await call("GET", this.path));
   }
 
-  #happened(kind, data) {
+  #observe(kind, data) {
     if (kind === "segment") this.segments.set(data.id, data);
     if (kind === "translation" && !this.lines.has(data.id)) this.lines.set(data.id, { ...data, waiting: true });
     if (kind === "utterance") this.lines.set(data.id, { ...data, waiting: false });
@@ -54,7 +56,7 @@ export class Dub {
     this.#drawSoon();
   }
 
-  // --- what the service says of it
+  // --- the state of the dub
 
   update(dub) {
     const isFirst = this.state === null;
@@ -65,7 +67,7 @@ export class Dub {
     $("name").textContent = dub.name;
     $("state").textContent = dub.state;
     $("state").className = `badge ${dub.state}`;
-    this.#complain(dub.error ?? "");
+    this.#showError(dub.error ?? "");
     $("cancel").hidden = ENDED.includes(dub.state);
     $("delete").hidden = !ENDED.includes(dub.state);
     if (this.language === null) this.#choose(dub.targets[0].language);
@@ -74,7 +76,15 @@ export class Dub {
     this.#showDownloads();
     this.#showEdits();
     this.#drawSoon();
-    if (restarts) this.#follow().catch((error) => this.#complain(error.message));
+    if (hasEnded && dub.state === "done") this.#loadVerdicts().catch((error) => this.#showError(error.message));
+    if (restarts) this.#follow().catch((error) => this.#showError(error.message));
+  }
+
+  // Checks end after their lines were spoken: their flags come with the finished dub.
+  async #loadVerdicts() {
+    const { lines } = await call("GET", `${this.path}/lines`);
+    this.verdicts = new Map(lines.map((line) => [line.id, line]));
+    this.#drawSoon();
   }
 
   #choose(language) {
@@ -87,8 +97,8 @@ export class Dub {
 
   #play() {
     if (!ENDED.includes(this.state)) this.player.play(`${this.path}/hls/${this.language}`);
-    // Somebody who is listening goes on listening: the stream has all of it.
-    else if (this.state === "done" && !this.player.isUnderWay) {
+    // A stream that is playing goes on: it has the whole dub.
+    else if (this.state === "done" && !this.player.isPlaying) {
       this.player.file(`${this.path}/video/${this.language}`, `${this.path}/audio/${this.language}`);
     }
   }
@@ -134,18 +144,44 @@ export class Dub {
 
   #draw() {
     this.#drawStages();
-    const lines = [...this.lines.values()].filter((line) => line.language === this.language);
+    const lines = [...this.lines.values()]
+      .filter((line) => line.language === this.language)
+      .map((line) => ({ ...line, flags: this.verdicts.get(line.id)?.flags ?? line.flags }));
     const segments = [...this.segments.values()];
     const spans = segments.map((segment) => ({ ...segment, lane: "source", kind: "" }));
     for (const line of lines) {
       const segment = this.segments.get(line.segment_id);
-      const kind = line.waiting ? "waiting" : line.flags.length ? "flagged" : "";
+      const isFlagged = this.verdicts.get(line.id)?.to_look_at ?? line.flags?.length > 0;
+      const kind = line.waiting ? "waiting" : isFlagged ? "flagged" : "";
       spans.push({ ...segment, ...line, lane: "dub", kind });
     }
     this.timeline.draw(this.dub?.duration_s ?? this.progress.duration_s, spans);
     $("count").textContent = `${lines.filter((line) => !line.waiting).length} of ${segments.length} spoken`;
     const byStart = (a, b) => this.segments.get(a.segment_id)?.start_s - this.segments.get(b.segment_id)?.start_s;
-    this.#drawLines(lines.sort(byStart));
+    this.#drawFilter(lines);
+    this.#drawLines(lines.filter((line) => this.#isWanted(line)).sort(byStart));
+  }
+
+  #isWanted(line) {
+    if (this.wanted === "look") return this.verdicts.get(line.id)?.to_look_at ?? false;
+    return this.wanted === "" || Boolean(line.flags?.includes(this.wanted));
+  }
+
+  #drawFilter(lines) {
+    const counts = new Map();
+    for (const flag of lines.flatMap((line) => line.flags ?? [])) counts.set(flag, (counts.get(flag) ?? 0) + 1);
+    const numToLookAt = lines.filter((line) => this.verdicts.get(line.id)?.to_look_at).length;
+    const choices = [["", `all ${lines.length} lines`]];
+    if (numToLookAt) choices.push(["look", `${numToLookAt} to look at`]);
+    choices.push(...[...counts].map(([flag, num]) => [flag, `${num} ${flag.replaceAll("_", " ")}`]));
+    if (!choices.some(([value]) => value === this.wanted)) this.wanted = "";
+    const version = JSON.stringify(choices);
+    if ($("flag").dataset.version !== version) {
+      $("flag").dataset.version = version;
+      $("flag").replaceChildren(...choices.map(([value, label]) => new Option(label, value)));
+    }
+    $("flag").value = this.wanted;
+    $("flag").hidden = choices.length < 2;
   }
 
   #drawStages() {
@@ -169,7 +205,7 @@ export class Dub {
     const wanted = lines.map((line) => {
       const row = rows.get(line.id);
       const version = JSON.stringify([line, this.state]);
-      // A row that somebody is editing stays as it is.
+      // A row that is being edited is not replaced.
       if (row && (row.dataset.version === version || row.querySelector("form"))) return row;
       const made = this.#row(line);
       made.dataset.version = version;
@@ -217,10 +253,10 @@ export class Dub {
     Object.assign(text, { value: line.text, rows: 3, lang: line.language, ariaLabel: "New text" });
     const save = document.createElement("button");
     Object.assign(save, { textContent: "Save", className: "primary" });
-    const leave = button("", "Leave it", "", () => this.#endEdit(place, line));
-    leave.type = "button";
+    const discard = button("", "Discard", "", () => this.#endEdit(place, line));
+    discard.type = "button";
     const buttons = document.createElement("div");
-    buttons.append(save, leave);
+    buttons.append(save, discard);
     form.append(text, buttons);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -247,22 +283,22 @@ export class Dub {
       this.#endEdit(place, { ...line, text });
       this.update(await call("GET", this.path));
     } catch (error) {
-      this.#complain(error.message);
+      this.#showError(error.message);
     }
   }
 
   #showEdits() {
     const stale = this.dub.targets.filter((target) => target.state === "stale").map((target) => target.language);
     $("regenerate").hidden = stale.length === 0 || this.state !== "done";
-    $("regenerate").textContent = `Dub the edits (${stale.join(", ")})`;
+    $("regenerate").textContent = `Dub the edited lines (${stale.join(", ")})`;
   }
 
-  // --- buttons of the page that act on the dub that is shown
+  // --- the page's buttons for the shown dub
 
   #listen() {
     const signal = this.stopped.signal;
-    const act = (id, what) =>
-      $(id).addEventListener("click", () => what().catch((error) => this.#complain(error.message)), { signal });
+    const act = (id, action) =>
+      $(id).addEventListener("click", () => action().catch((error) => this.#showError(error.message)), { signal });
     act("cancel", async () => this.update(await call("POST", `${this.path}/cancel`)));
     act("regenerate", async () => this.update(await call("POST", `${this.path}/regenerate`)));
     act("delete", async () => {
@@ -271,6 +307,14 @@ export class Dub {
       this.close();
       this.onGone();
     });
+    $("flag").addEventListener(
+      "change",
+      () => {
+        this.wanted = $("flag").value;
+        this.#drawSoon();
+      },
+      { signal },
+    );
     $("player").addEventListener("timeupdate", () => this.#mark($("player").currentTime), { signal });
     addEventListener("resize", () => this.#drawSoon(), { signal });
     $("lines").replaceChildren();
@@ -284,7 +328,7 @@ export class Dub {
     }
   }
 
-  #complain(message) {
+  #showError(message) {
     $("dub-error").textContent = message;
     $("dub-error").hidden = message === "";
   }

@@ -1,4 +1,4 @@
-// A growing HLS stream on a <video>: by the browser itself where it can, else by Media Source Extensions.
+// Plays a growing HLS stream in a <video>: natively if the browser can, else with Media Source Extensions.
 
 const RETRY_MS = 1000;
 
@@ -8,26 +8,26 @@ export class Player {
     this.stopped = null;
   }
 
-  // `folder` holds the playlists; `live` is whether the dub is still being made.
+  // `folder` has the playlists.
   play(folder) {
     this.stop();
-    const signal = this.#fresh();
+    const signal = this.#newSignal();
     if (this.video.canPlayType("application/vnd.apple.mpegurl") !== "") this.#native(`${folder}/master.m3u8`, signal);
-    else if ("MediaSource" in window) this.#appended(folder, signal).catch(() => {});
+    else if ("MediaSource" in window) this.#viaMediaSource(folder, signal).catch(() => {});
   }
 
-  // Input that has no picture has no video to offer, only sound.
-  file(url, otherwise) {
+  // Plays a finished file. Without video there is only the other URL, of the audio.
+  file(url, audioUrl) {
     this.stop();
-    this.video.addEventListener("error", () => (this.video.src = otherwise), { once: true, signal: this.#fresh() });
+    this.video.addEventListener("error", () => (this.video.src = audioUrl), { once: true, signal: this.#newSignal() });
     this.video.src = url;
   }
 
-  get isUnderWay() {
+  get isPlaying() {
     return !this.video.paused && !this.video.ended;
   }
 
-  #fresh() {
+  #newSignal() {
     this.stopped = new AbortController();
     return this.stopped.signal;
   }
@@ -39,12 +39,12 @@ export class Player {
   }
 
   async #native(url, signal) {
-    // The playlist appears with the first finished segment.
+    // The playlist exists once the first segment is finished.
     while (!signal.aborted && !(await exists(url))) await wait(RETRY_MS);
     if (!signal.aborted) this.video.src = url;
   }
 
-  async #appended(folder, signal) {
+  async #viaMediaSource(folder, signal) {
     const codecs = await this.#codecs(folder, signal);
     if (codecs === null) return;
     const media = new MediaSource();

@@ -1,4 +1,4 @@
-// Source speech above, the dub below, over the time of the media; filled in as lines arrive.
+// The timeline: source speech above, the dub below, filled in as lines arrive.
 
 const SVG = "http://www.w3.org/2000/svg";
 const LANES = { source: 12, dub: 44 };

@@ -19,8 +19,8 @@ import httpx
 import numpy as np
 import pytest
 
-from serve.files import own_folder
-from tests.api.server import STANDINS, Running, finished, free_port, running
+from serve.storage.bucket_files import own_folder
+from tests.api.server import PATIENCE_S, STANDINS, Running, finished, free_port, running
 from tests.api.test_dubs import create, events_of
 from tests.media import AudioSpec, VideoSpec, make_media, silence, speech
 from tests.s3 import S3, Fault, s3_server
@@ -32,7 +32,12 @@ FAULTS: list[tuple[str, Fault]] = [
 ]
 SHORT_LINES = [f"windows.{name}={seconds}" for name, seconds in (("target_s", 1), ("max_s", 4))]
 SHORT_LINES += [f"windows.first_{name}={seconds}" for name, seconds in (("target_s", 1), ("max_s", 4))]
-STALLING = (*STANDINS[:2], "speech.engine=tests.standins.stalls", "speech.options={num_lines: 3}")
+STALLING = (
+    *STANDINS[:2],
+    "speech.engine=tests.standins.stalls",
+    "speech.options={num_lines: 3}",
+    "speech.pool.batch={max_items: 1, in_flight: 1}",
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +59,7 @@ def settings(folder: Path, scratch: str) -> tuple[str, ...]:
     return (
         f"serve.database_url=sqlite+aiosqlite:///{folder / 'raydub.db'}",
         f"serve.storage.scratch_dir={folder / scratch}",
-        "serve.lease_s=2",
+        "serve.lease_s=10",
         "serve.poll_s=0.3",
         "store.url=none",
         *SHORT_LINES,
@@ -71,7 +76,7 @@ def killed_at_the_end(url: str, given: tuple[str, ...], log: Path) -> Iterator[h
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
             wait_until(lambda: process.poll() is not None or answers(client))
             assert process.poll() is None, log.read_text()[-3000:]
             yield client
@@ -88,7 +93,7 @@ def answers(client: httpx.Client) -> bool:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 120
+    end_s = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end_s, "what is waited for did not come"
         time.sleep(0.1)
@@ -179,9 +184,8 @@ def test_ranges(taken_over: TakenOver, client: httpx.Client, s3: S3, size: int) 
     """Of what is read from the bucket in one piece, and in several."""
     data = os.urandom(size)
     files = taken_over.service.dispatcher.files
-    s3.client.put_object(
-        Bucket="media", Key=f"service/{files.name_of(files.clip(taken_over.dub['id'], 'pt:u99'))}", Body=data
-    )
+    name = files.paths.name_of(files.paths.clip(taken_over.dub["id"], "pt:u99"))
+    s3.client.put_object(Bucket="media", Key=f"service/{name}", Body=data)
 
     def ask(**headers: str) -> httpx.Response:
         return client.get(f"/v1/dubs/{taken_over.dub['id']}/clips/pt:u99", headers=headers)

@@ -10,7 +10,7 @@ import av
 import httpx
 import pytest
 
-from tests.api.server import STANDINS, Running, running
+from tests.api.server import PATIENCE_S, STANDINS, Running, running
 
 HEARS_AND_SPEAKS = (STANDINS[0], STANDINS[2])
 """The real translator knows languages that it cannot do."""
@@ -36,7 +36,7 @@ def chunks(path: Path) -> Iterator[bytes]:
 
 def test_chunks_in_sound_out(client: httpx.Client, talk: Path) -> None:
     query = {"to": "pt", "source": "en"}
-    with client.stream("POST", "/v1/dub/stream", params=query, content=chunks(talk), timeout=300) as answer:
+    with client.stream("POST", "/v1/dub/stream", params=query, content=chunks(talk), timeout=PATIENCE_S) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "audio/mpeg"
         parts = list(answer.iter_raw())

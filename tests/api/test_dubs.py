@@ -14,6 +14,8 @@ import httpx_sse
 import pytest
 
 from tests.api.server import STANDINS, Running, finished, running
+from tests.corpus.write import File, Sound, Talk, write
+from tests.media import speech
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,17 @@ def test_a_dub_is_made_of_an_upload(done: dict[str, Any]) -> None:
     assert done["duration_s"] == pytest.approx(12, abs=0.1)
 
 
+@pytest.mark.parametrize("form", ["amr", "3gp"])
+def test_a_phones_recording_is_dubbed_whatever_its_name(client: httpx.Client, tmp_path: Path, form: str) -> None:
+    sound = Sound(codec="libopencore_amrnb", hz=8_000, layout="mono", bits_per_s=12_200)
+    talk = Talk(samples=speech("The boat leaves at six."), pictures=[])
+    dub = finished(client, create(client, write(tmp_path / "call", talk, File(sounds=[sound], form=form)))["id"])
+    assert (dub["state"], dub["error"]) == ("done", None)
+    with av.open(io.BytesIO(client.get(f"/v1/dubs/{dub['id']}/media").content)) as container:
+        codecs = [stream.codec_context.codec.canonical_name for stream in container.streams.audio]
+    assert codecs == ["opus", "flac"]
+
+
 def test_events_tell_every_line_once_and_end_with_the_job(client: httpx.Client, done: dict[str, Any]) -> None:
     events = events_of(client, done["id"])
     assert [int(event.id) for event in events] == list(range(1, len(events) + 1))
@@ -76,6 +89,34 @@ def test_events_resume_behind_the_last_one_seen(client: httpx.Client, done: dict
     assert [event.id for event in rest] == [event.id for event in everything[3:]]
     ended = client.get(f"/v1/dubs/{done['id']}/events", headers={"last-event-id": everything[-1].id})
     assert ended.status_code == 204
+
+
+def test_a_finished_dub_says_which_lines_to_look_at(client: httpx.Client, done: dict[str, Any]) -> None:
+    base = f"/v1/dubs/{done['id']}"
+    found = client.get(f"{base}/lines").json()
+    recorded = client.get(f"{base}/manifest").json()["dubs"][0]["utterances"]
+    assert [(line["id"], line["flags"]) for line in found["lines"]] == [
+        (line["id"], line["flags"]) for line in recorded
+    ]
+    assert found["num_lines"] == len(recorded)
+    # The voice hums, and the stand-in hears words of its own: none was to be said.
+    wrong = client.get(f"{base}/lines", params={"flag": "heard_wrong", "language": "pt"}).json()["lines"]
+    assert wrong
+    assert all(line["to_look_at"] and "heard_wrong" in line["flags"] for line in wrong)
+    others = client.get(f"{base}/lines", params={"to_look_at": "false"}).json()["lines"]
+    assert len(others) == sum(not line["to_look_at"] for line in found["lines"])
+    several = client.get(f"{base}/lines", params={"flag": ["heard_wrong", "cut"]}).json()["lines"]
+    assert len(several) >= len(wrong)
+    assert client.get(f"{base}/lines", params={"flag": "no_such_flag"}).status_code == 422
+    assert client.get(f"{base}/lines", params={"language": "fr"}).status_code == 404
+
+
+def test_the_verdict_is_in_the_dub_and_in_its_last_event(client: httpx.Client, done: dict[str, Any]) -> None:
+    verdict = client.get(f"/v1/dubs/{done['id']}").json()["verdict"]
+    assert verdict == client.get(f"/v1/dubs/{done['id']}/manifest").json()["verdict"]
+    assert verdict["outcome"] == "failed"
+    assert verdict["flags"]["heard_wrong"] == verdict["num_flagged"] == verdict["num_lines"] > 0
+    assert events_of(client, done["id"])[-1].json()["verdict"] == verdict
 
 
 def test_every_spoken_line_can_be_heard(client: httpx.Client, done: dict[str, Any]) -> None:
@@ -137,7 +178,7 @@ def test_one_idempotency_key_keeps_one_upload_however_many_come_at_once(
 
 def test_a_dub_is_cancelled_then_deleted(client: httpx.Client, talk: Path, service: Running) -> None:
     made = create(client, talk, name="to be deleted")
-    folder = service.dispatcher.files.folder(made["id"])
+    folder = service.dispatcher.files.paths.folder(made["id"])
     assert folder.is_dir()
     client.post(f"/v1/dubs/{made['id']}/cancel").raise_for_status()
     ended = finished(client, made["id"])

@@ -15,7 +15,7 @@ from elevenlabs import ElevenLabs
 from elevenlabs.core.api_error import ApiError
 from elevenlabs.types import DubbingTargetSegmentUpdateRequest
 
-from serve.auth import hash_key
+from serve.jobs.api_keys import hash_key
 from tests.api.server import STANDINS, Running, finished, running
 
 KEY = "a key for tests"

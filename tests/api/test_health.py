@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.api.server import NO_MODELS, running
+from tests.api.server import NO_MODELS, PATIENCE_S, running
 
 
 def test_models_that_do_not_load_are_told_from_models_that_load(tmp_path: Path) -> None:
@@ -15,8 +15,8 @@ def test_models_that_do_not_load_are_told_from_models_that_load(tmp_path: Path) 
         assert settled(service.url) == (200, "ready")
     with running(tmp_path / "b", *NO_MODELS, "transcription.options={load_error: true}", config="base") as service:
         assert settled(service.url) == (503, "broken")
-        assert httpx.get(f"{service.url}/healthz", timeout=60).status_code == 200
-        assert "retry-after" in httpx.get(f"{service.url}/readyz", timeout=60).headers
+        assert httpx.get(f"{service.url}/healthz", timeout=PATIENCE_S).status_code == 200
+        assert "retry-after" in httpx.get(f"{service.url}/readyz", timeout=PATIENCE_S).headers
 
 
 def test_an_idle_connection_outlives_what_clients_keep(tmp_path: Path) -> None:
@@ -36,6 +36,6 @@ def connection_of(answer: httpx.Response) -> object:
 
 
 def settled(url: str) -> tuple[int, str]:
-    while (answer := httpx.get(f"{url}/readyz", timeout=60)).json()["status"] == "loading":
+    while (answer := httpx.get(f"{url}/readyz", timeout=PATIENCE_S)).json()["status"] == "loading":
         time.sleep(0.05)
     return answer.status_code, answer.json()["status"]

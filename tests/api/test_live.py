@@ -16,10 +16,10 @@ import httpx
 import numpy as np
 import pytest
 
-from cluster.config import load_config
-from cluster.limiter import RATE_HZ
-from cluster.mixdown import MixedBlock
-from serve.live import LiveStreams, live_folder
+from cluster.audio.limiter import RATE_HZ
+from cluster.config.load import load_config
+from cluster.steps.records import MixedBlock
+from serve.live.streams import LiveStreams, live_folder
 from tests.api.server import STANDINS, Running, finished, running
 from tests.api.test_dubs import create
 

@@ -16,9 +16,9 @@ from elevenlabs.core.api_error import ApiError
 from huggingface_hub import InferenceClient
 from libretranslatepy import LibreTranslateAPI
 
-from serve.auth import hash_key
-from serve.inference import Inference
-from tests.api.server import STANDINS, Running, running
+from serve.inference.inference import Inference
+from serve.jobs.api_keys import hash_key
+from tests.api.server import PATIENCE_S, STANDINS, Running, running
 
 KEY, SLOW = "a key for tests", "one that may ask little"
 
@@ -48,7 +48,7 @@ def test_a_key_in_the_body_is_held_to_the_same_rules(
 ) -> None:
     def ask(**fields: str) -> int:
         body: dict[str, Any] = {kind: {"q": "Hello.", **({"target": "pt"} if path == "translate" else {}), **fields}}
-        return httpx.post(f"{service.url}/{path}", timeout=60, **body).status_code
+        return httpx.post(f"{service.url}/{path}", timeout=PATIENCE_S, **body).status_code
 
     assert ask(api_key=KEY) == 200
     assert 429 in [ask(api_key=SLOW), ask(api_key=SLOW)]

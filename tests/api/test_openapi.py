@@ -14,8 +14,8 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import status_code_conformance
 
-from serve.auth import hash_key
-from tests.api.server import NO_MODELS, Running, running
+from serve.jobs.api_keys import hash_key
+from tests.api.server import NO_MODELS, PATIENCE_S, Running, running
 
 KEY = "a key for tests"
 HEADERS = {"authorization": f"Bearer {KEY}", "xi-api-key": KEY}
@@ -55,7 +55,9 @@ def ask(cases: SearchStrategy[schemathesis.Case]) -> None:
     )
     @given(case=cases)
     def one(case: schemathesis.Case) -> None:
-        case.call_and_validate(checks=[not_a_server_error, status_code_conformance], timeout=30, headers=HEADERS)
+        case.call_and_validate(
+            checks=[not_a_server_error, status_code_conformance], timeout=PATIENCE_S, headers=HEADERS
+        )
 
     with contextlib.suppress(Unsatisfiable):  # an operation without parameters cannot be asked wrongly
         one()

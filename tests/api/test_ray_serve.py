@@ -17,7 +17,7 @@ import httpx_sse
 import psutil
 import pytest
 
-from tests.api.server import finished, free_port
+from tests.api.server import PATIENCE_S, PATIENT, finished, free_port
 
 DEPLOY = """
 import sys
@@ -27,7 +27,7 @@ from ray import serve
 from serve.app import NAME, app
 
 ray.init(address=sys.argv[1], log_to_driver=False)
-serve.run(app({"set": sys.argv[2:]}), name=NAME, route_prefix="/", blocking=False)
+serve.run(app({"set": sys.argv[2:], "on_loopback": True}), name=NAME, route_prefix="/", blocking=False)
 """
 
 
@@ -67,8 +67,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("served")
     port = free_port()
     settings = (
-        *(f"serve.data_dir={folder}", "serve.lease_s=5", "serve.poll_s=0.3", "serve.drain_s=1"),
-        *("store.url=none", "quality.check=none", "pipeline.max_videos=1"),
+        *(f"serve.data_dir={folder}", "serve.lease_s=10", "serve.poll_s=0.3", "serve.drain_s=1"),
+        *("store.url=none", "quality.check=none", "pipeline.max_videos=1", PATIENT),
     )
     arguments = [argument for setting in settings for argument in ("--set", setting)]
     with (folder / "log").open("wb") as log:
@@ -83,7 +83,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         wait_until(lambda: answers(f"{running.url}/healthz"), process)
         yield running
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=120) == 0, (folder / "log").read_text()[-3000:]
+        assert process.wait(timeout=PATIENCE_S) == 0, (folder / "log").read_text()[-3000:]
     finally:
         children = running.process.children(recursive=True) if process.poll() is None else []
         for child in [*children, *([running.process] if process.poll() is None else [])]:
@@ -142,7 +142,7 @@ def followed(client: httpx.Client, dub_id: str, seen: list[httpx_sse.ServerSentE
 
 
 def test_a_dub_survives_the_death_of_its_dispatcher_and_of_the_proxy(service: Service, talk: Path) -> None:
-    with httpx.Client(base_url=service.url, timeout=60) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENCE_S) as client:
         dub_id = upload(client, talk)
         seen = seen_until(client, dub_id, "segment")
         [dispatcher] = service.dispatchers()
@@ -165,7 +165,7 @@ def test_a_dub_survives_the_death_of_its_dispatcher_and_of_the_proxy(service: Se
 
 def test_dubs_survive_a_new_version(service: Service, talk: Path) -> None:
     """Somebody follows the events of one all the while, which keeps no replica from ending."""
-    with httpx.Client(base_url=service.url, timeout=60) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENCE_S) as client:
         dub_id, waiting = [upload(client, talk) for _ in range(2)]
         [before] = service.dispatchers()
         seen = seen_until(client, dub_id, "started")

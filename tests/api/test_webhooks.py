@@ -19,13 +19,15 @@ from typing import Any
 import httpx
 import pytest
 
-import cluster.fetch as fetching
-import serve.webhooks as sending
+import cluster.storage.http as fetching
+import serve.jobs.webhooks as sending
 from actors.errors import ConfigError, MediaError
 from tests import bombs
-from tests.api.server import NO_MODELS, Running, finished, running
+from tests.api.server import NO_MODELS, PATIENCE_S, Running, finished, running
 
 SECRET = base64.b64encode(b"known to both sides alone").decode()
+TIMEOUT_S = 300.0
+"""So long that no receiver that answers is given up because the machine is busy."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         patch.setenv("RAYDUB_WEBHOOK_SECRET", f"whsec_{SECRET}")
         patch.setattr(sending, "LOOK_S", 0.05)
         patch.setattr(sending, "FIRST_DELAY_S", 0.05)
+        patch.setattr(sending, "TIMEOUT_S", TIMEOUT_S)
         settings = ("fetch.schemes=[http, https]", "serve.webhook_attempts=3")
         with running(tmp_path_factory.mktemp("data"), *NO_MODELS, *settings, config="base") as service:
             yield service
@@ -89,10 +92,14 @@ def dub(service: Running, url: str) -> str:
         return str(made.json()["id"])
 
 
+def database_of(service: Running) -> sqlite3.Connection:
+    return sqlite3.connect(Path(service.dispatcher.settings.data_dir) / "raydub.db", timeout=PATIENCE_S)
+
+
 def noted(service: Running, dub_id: str, condition: str) -> tuple[float | None, str]:
     """When it was delivered and what went wrong last, once the database says so."""
     query = f"SELECT delivered_s, error FROM deliveries WHERE dub_id = ? AND {condition}"
-    with sqlite3.connect(Path(service.dispatcher.settings.data_dir) / "raydub.db") as database:
+    with database_of(service) as database:
         while (row := database.execute(query, (dub_id,)).fetchone()) is None:
             time.sleep(0.05)
     return row[0], row[1] or ""
@@ -109,7 +116,8 @@ def test_it_is_signed_and_sent_again_until_it_is_heard(service: Running) -> None
         body = json.loads(received.body)
         assert (body["type"], body["dub_id"]) == ("dub.done", dub_id)
         signed = f"{received.headers['webhook-id']}.{received.headers['webhook-timestamp']}.".encode() + received.body
-        digest = hmac.new(base64.b64decode(SECRET), signed, hashlib.sha256).digest()
+        own = base64.b64decode(sending.owner_secret(f"whsec_{SECRET}", "local").removeprefix("whsec_"))
+        digest = hmac.new(own, signed, hashlib.sha256).digest()
         assert received.headers["webhook-signature"] == "v1," + base64.b64encode(digest).decode()
         assert abs(int(received.headers["webhook-timestamp"]) - time.time()) < 300
     receiver.shutdown()
@@ -117,12 +125,19 @@ def test_it_is_signed_and_sent_again_until_it_is_heard(service: Running) -> None
 
 @pytest.mark.usefixtures("public")
 def test_it_is_given_up_in_the_end_and_follows_no_redirect(service: Running) -> None:
-    receiver = Receiver(302)
+    receiver, other = Receiver(302), Receiver(200)
     dub_id = dub(service, receiver.url)
-    assert noted(service, dub_id, "num_attempts = 3 AND error IS NOT NULL") == (None, "it answered 302")
-    time.sleep(0.5)  # the third may be under way; after it nothing comes any more
+    # While the third is under way, the next would be due after TIMEOUT_S.
+    has_ended = f"num_attempts = 3 AND due_s < {time.time() + TIMEOUT_S / 2}"
+    assert noted(service, dub_id, has_ended) == (None, "it answered 302")
+    with database_of(service) as database:
+        database.execute("UPDATE deliveries SET due_s = 0 WHERE dub_id = ?", (dub_id,))
+    # Another that comes now is sent after all that were due before.
+    noted(service, dub(service, other.url), "delivered_s IS NOT NULL")
+    noted(service, dub_id, "num_attempts = 3")
     assert len(receiver.received) == 3
     receiver.shutdown()
+    other.shutdown()
 
 
 def test_it_goes_to_no_private_address(service: Running) -> None:
@@ -144,15 +159,18 @@ def test_a_url_that_nobody_can_have_is_refused(service: Running, url: str) -> No
 
 @pytest.mark.usefixtures("public")
 def test_whatever_a_receiver_brings_about_the_next_is_told(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    post = sending.post
+    post, receiver = sending.post, Receiver(200)
+    failed: list[str] = []
 
-    async def fail_once(*arguments: Any) -> int:
-        monkeypatch.setattr(sending, "post", post)
-        raise OverflowError("connect(): port must be 0-65535")
+    async def fail_once(url: str, *arguments: Any) -> int:
+        if url == receiver.url and not failed:
+            failed.append(url)
+            raise OverflowError("connect(): port must be 0-65535")
+        return await post(url, *arguments)
 
     monkeypatch.setattr(sending, "post", fail_once)
-    receiver = Receiver(200)
     assert noted(service, dub(service, receiver.url), "delivered_s IS NOT NULL")[1] == ""
+    assert failed == [receiver.url]
     assert len(receiver.received) == 1
     receiver.shutdown()
 
@@ -169,7 +187,7 @@ def test_a_receiver_that_does_not_answer_holds_up_no_other(service: Running) -> 
 
 def test_a_secret_that_is_none_ends_the_start(monkeypatch: pytest.MonkeyPatch, service: Running) -> None:
     monkeypatch.setenv("RAYDUB_WEBHOOK_SECRET", "whsec_abc")
-    with pytest.raises(ConfigError, match="RAYDUB_WEBHOOK_SECRET must be base64 behind whsec_"):
+    with pytest.raises(ConfigError, match="RAYDUB_WEBHOOK_SECRET must be base64 after whsec_"):
         sending.Webhooks(service.dispatcher.settings, fetching.FetchConfig(), service.dispatcher.database)
 
 
@@ -177,7 +195,41 @@ def test_without_a_secret_none_is_promised(service: Running, monkeypatch: pytest
     monkeypatch.delenv("RAYDUB_WEBHOOK_SECRET")
     data = {"to": "pt", "webhook_url": "https://a.example/"}
     answer = httpx.post(
-        f"{service.url}/v1/dubs", data=data, files={"file": ("a.mka", bombs.hours_of_nothing(1.0))}, timeout=60
+        f"{service.url}/v1/dubs", data=data, files={"file": ("a.mka", bombs.hours_of_nothing(1.0))}, timeout=PATIENCE_S
     )
     assert answer.status_code == 422
     assert "RAYDUB_WEBHOOK_SECRET" in answer.text
+
+
+def test_no_owner_can_sign_for_another() -> None:
+    secrets = {sending.owner_secret(f"whsec_{SECRET}", owner) for owner in ("local", "key:1", "key:2")}
+    assert len(secrets) == 3
+    assert not [secret for secret in secrets if SECRET in secret]
+    signed = {sending.signature(secret, "msg_1", 1, "{}") for secret in secrets}
+    assert len(signed) == 3
+
+
+@pytest.mark.usefixtures("public")
+def test_a_receiver_that_never_answers_delays_only_its_owner(service: Running) -> None:
+    """Far more calls than there are places hang; those of another owner are heard."""
+    silent = socket.create_server(("127.0.0.1", 0), backlog=100)
+    hanging = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+    receiver = Receiver(200)
+    first = dub(service, receiver.url)
+    noted(service, first, "delivered_s IS NOT NULL")
+    with database_of(service) as database:
+        columns = "id, dub_id, owner, url, body, num_attempts, due_s, delivered_s, error"
+        add = f"INSERT INTO deliveries ({columns}) VALUES (?, ?, ?, ?, '{{}}', 0, ?, NULL, NULL)"
+        for number in range(3 * sending.NUM_AT_ONCE):
+            database.execute(add, (f"msg_hanging{number}", "dub_a", "hanging", hanging, float(number)))
+        database.execute(add, ("msg_other", "dub_b", "other", receiver.url, 1e6))
+        database.commit()
+    noted(service, "dub_b", "delivered_s IS NOT NULL")
+    with database_of(service) as database:
+        begun = "SELECT count(*) FROM deliveries WHERE owner = 'hanging' AND num_attempts > 0"
+        # One that waited for too long makes room for another of its owner.
+        assert database.execute(begun).fetchone()[0] < sending.NUM_AT_ONCE
+        database.execute("DELETE FROM deliveries WHERE owner = 'hanging'")
+        database.commit()
+    silent.close()
+    receiver.shutdown()

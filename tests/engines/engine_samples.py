@@ -25,12 +25,15 @@ from actors.types import (
     Plan,
     PlanRequest,
     Samples,
+    Span,
     SynthesiseRequest,
     Task,
     TranscribeRequest,
     Transcript,
     TranslateRequest,
     Translation,
+    VoicePrints,
+    VoiceRequest,
 )
 
 UNSPOKEN = "tlh"
@@ -83,6 +86,8 @@ class EngineSamples:
 
 def make_samples(task: Task, engine: Engine[Any, Any], host: EngineHost) -> EngineSamples:
     """``engine`` is asked and never loaded; ``host`` is loaded, for requests made of the engine's own results."""
+    if task == "diarization":
+        return _diarization()
     if task == "transcription":
         return _transcription(engine)
     if task == "translation":
@@ -90,6 +95,29 @@ def make_samples(task: Task, engine: Engine[Any, Any], host: EngineHost) -> Engi
     if task == "embedding":
         return _embedding(engine)
     return _speech(engine, host)
+
+
+def _diarization() -> EngineSamples:
+    clips = [spoken(text) for text in PHRASES["en"][:2]]
+    noise = 0.05 * np.random.default_rng(0).standard_normal(2 * ASR_HZ).astype(np.float32)
+
+    def ask(samples: Samples, *pieces: tuple[float, float]) -> VoiceRequest:
+        return VoiceRequest(samples=samples, pieces=tuple(Span(start_s=start, end_s=end) for start, end in pieces))
+
+    return EngineSamples(
+        good=(ask(clips[0], (0.0, 1.5), (0.75, 2.0)), ask(clips[1], (0.2, 1.0)), ask(clips[1])),
+        bad={
+            "not a number": ask(np.full(ASR_HZ, np.nan, np.float32), (0.0, 1.0)),
+            "two channels": ask(np.zeros((2, ASR_HZ), np.float32), (0.0, 1.0)),
+            "beyond the end": ask(clips[0], (0.0, 1.0), (100.0, 101.0)),
+            "before the start": ask(clips[0], (-1.0, 0.4)),
+            "too long": ask(np.zeros(5 * ASR_HZ, np.float32), (0.0, 2.0)),
+            "empty piece": ask(clips[0], (1.0, 1.0)),
+        },
+        odd={"silence": ask(np.zeros(ASR_HZ, np.float32), (0.0, 1.0)), "noise": ask(noise, (0.0, 1.5), (1.0, 1.1))},
+        unsupported=(),
+        languages=((),),  # a voice has no language
+    )
 
 
 def _transcription(engine: Engine[Any, Any]) -> EngineSamples:
@@ -207,6 +235,10 @@ def spoken(text: str) -> Samples:
 def check_result(request: Any, result: Any) -> None:
     """Raise AssertionError unless ``result`` is a sound answer to ``request``."""
     match request, result:
+        case VoiceRequest(), VoicePrints():
+            assert result.vectors.dtype == result.pitches_hz.dtype == np.float32
+            assert len(result.vectors) == len(result.pitches_hz) == len(request.pieces)
+            assert np.linalg.norm(result.vectors, axis=1) == pytest.approx(1.0, abs=1e-4)
         case TranscribeRequest(), Transcript():
             _check_transcript(request, result)
         case TranslateRequest(), Translation():
@@ -262,6 +294,9 @@ def assert_same(a: Any, b: Any) -> None:
     match a:
         case Embedding():
             np.testing.assert_allclose(a.vector, b.vector, rtol=0.0, atol=VECTOR_TOLERANCE)
+        case VoicePrints():
+            np.testing.assert_allclose(a.vectors, b.vectors, rtol=0.0, atol=VECTOR_TOLERANCE)
+            np.testing.assert_array_equal(a.pitches_hz, b.pitches_hz)
         case Clip():
             assert a.sample_hz == b.sample_hz
             np.testing.assert_allclose(a.samples, b.samples, rtol=0.0, atol=AUDIO_TOLERANCE)

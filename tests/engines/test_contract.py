@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_samples import UNSPOKEN, EngineSamples, assert_same, check_result, make_samples
 
 from actors.engine import Engine, engine_names, make_engine
 from actors.errors import ConfigError, EngineLoadError, ItemError
 from actors.host import EngineHost
 from actors.types import TASKS, ItemFailure, Task
+from tests.engines.engine_samples import UNSPOKEN, EngineSamples, assert_same, check_result, make_samples
 from tests.tiny import options_for
 
 ROOT = Path(__file__).parents[2]
@@ -35,8 +35,11 @@ BASE_INSTALL = {
     ("speech", "hibari"),
     ("speech", "kokoro"),
     ("speech", "piper"),
+    ("transcription", "openai_audio"),
+    ("translation", "openai_chat"),
+    ("speech", "openai_speech"),
 }
-"""Their weights come with the package: not loading is a fault, not a lack."""
+"""Their weights come with the package, or a stand-in is their server: not loading is a fault, not a lack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,9 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     task, name = request.param
     options = options_for(task, name, tmp_path_factory.getbasetemp() / "tiny")
     try:
+        engine = make_engine(task, name, options)
+        if task == "speech":  # as a driver settles before replicas start which voices the machine has
+            options = {**options, **engine.settle("pt")}
         engine, host = make_engine(task, name, options), EngineHost(task, name, options)
         host.load()
     except (ConfigError, EngineLoadError) as error:
@@ -125,6 +131,8 @@ def test_supported_languages_are_said_before_loading(subject: Subject) -> None:
 
 def test_an_unsupported_language_is_refused_and_fails_its_item(subject: Subject) -> None:
     num_languages = len(subject.samples.languages[0])
+    if not num_languages:
+        pytest.skip("a voice has no language")
     assert not subject.engine.supports(*[UNSPOKEN] * num_languages)
     for request in subject.samples.unsupported:
         failure, good = subject.run(request, subject.samples.good[0])

@@ -24,8 +24,11 @@ torch = pytest.importorskip("torch")
 from TTS.tts.configs.vits_config import VitsArgs  # noqa: E402
 from TTS.vocoder.models.hifigan_generator import HifiganGenerator  # noqa: E402
 
-from actors.speech import _coqui_model, _vits, _waveform  # noqa: E402
-from actors.speech._base import Passage  # noqa: E402
+from actors.speech._coqui import checkpoint, waveform  # noqa: E402
+from actors.speech._coqui import vits as _vits  # noqa: E402
+from actors.speech._planned.base import PlannedSpeech  # noqa: E402
+from actors.speech._planned.model import Passage  # noqa: E402
+from actors.speech._planned.voices import Voice  # noqa: E402
 from actors.speech.coqui import Engine  # noqa: E402
 from actors.speech.piper import JOE  # noqa: E402
 from tests.tiny_speech import make_vits  # noqa: E402
@@ -59,6 +62,24 @@ def spoken(engine: Engine, plans: list[Plan], rate: float = 1.0) -> list[Clip]:
     clips = [result for result in results if isinstance(result, Clip)]
     assert len(clips) == len(plans), results
     return clips
+
+
+def tokenised(engine: PlannedSpeech, text: str, voice: Voice) -> list[np.ndarray[Any, Any]]:
+    return engine.model.tokenise(text, voice)
+
+
+def predicted(engine: Engine, tokens: np.ndarray[Any, Any], voice: Voice) -> np.ndarray[Any, Any]:
+    (frames,) = engine.model.predict([Passage(tokens=tokens, voice=voice)])
+    assert not isinstance(frames, ItemFailure), frames
+    return frames
+
+
+def samples_of(
+    engine: Engine, tokens: np.ndarray[Any, Any], frames: np.ndarray[Any, Any], voice: Voice
+) -> np.ndarray[Any, Any]:
+    (samples,) = engine.model.speak([Passage(tokens=tokens, voice=voice)], [frames.astype(np.int64)])
+    assert not isinstance(samples, ItemFailure), samples
+    return samples
 
 
 def _length_s(plan: Plan, rate: float) -> float:
@@ -114,11 +135,12 @@ def test_without_noise_samples_are_those_of_pipers_own_model(joe: Engine) -> Non
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(str(JOE.locate()), providers=["CPUExecutionProvider"])
     piper = make_engine("speech", "piper", {})
+    assert isinstance(piper, PlannedSpeech)
     piper.load()
     quiet = loaded(noise_scale=0.0)
     for text in TEXTS[:2]:
-        (tokens,) = quiet.tokenise(text, quiet.voices[0])
-        (piper_tokens,) = piper.tokenise(text, piper.voices[0])  # type: ignore[attr-defined]
+        (tokens,) = tokenised(quiet, text, quiet.voices[0])
+        (piper_tokens,) = tokenised(piper, text, piper.voices[0])
         assert len(tokens) == len(piper_tokens)
         (expected,) = session.run(
             None,
@@ -128,8 +150,8 @@ def test_without_noise_samples_are_those_of_pipers_own_model(joe: Engine) -> Non
                 "scales": np.array([0.0, 1.0, 0.0], np.float32),
             },
         )
-        frames = quiet.predict(tokens, quiet.voices[0]).astype(np.int64)
-        samples = quiet.speak(tokens, frames, quiet.voices[0])
+        frames = predicted(quiet, tokens, quiet.voices[0])
+        samples = samples_of(quiet, tokens, frames, quiet.voices[0])
         assert samples.shape == expected.reshape(-1).shape
         np.testing.assert_allclose(samples, expected.reshape(-1), rtol=0, atol=1e-3)
 
@@ -141,13 +163,13 @@ def test_the_noise_is_the_items_own(joe: Engine) -> None:
 
 
 def test_what_is_kept_of_planned_lines_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_vits, "MAX_KEPT_TOKENS", 100)
+    monkeypatch.setattr(_vits, "MAX_CACHED_TOKENS", 100)
     network, lines, frames = _tiny(tmp_path, _vits.SequentialNetwork)
     assert isinstance(network, _vits.SequentialNetwork)
     before = network.speak(lines, frames)
     network.durations(lines)
     network.durations(lines[:1])
-    assert 0 < sum(prior.durations.shape[1] for prior in network._kept.values()) == network._kept_tokens <= 100
+    assert 0 < sum(prior.durations.shape[1] for prior in network._cached.values()) == network._cached_tokens <= 100
     for samples, expected in zip(network.speak(lines, frames), before, strict=True):
         np.testing.assert_allclose(samples, expected, rtol=0, atol=BATCH_TOLERANCE)
 
@@ -165,10 +187,63 @@ def test_padding_and_neighbours_do_not_reach_an_item_in_a_bucket(tmp_path: Path)
         np.testing.assert_allclose(samples, alone, rtol=0, atol=BATCH_TOLERANCE)
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 5, 13])
+def test_a_group_is_filled_up_to_a_power_of_two(tmp_path: Path, number: int) -> None:
+    network, lines, frames = _tiny(tmp_path, _vits.BucketedNetwork)
+    many, chosen = [lines[at % len(lines)] for at in range(number)], [frames[at % len(lines)] for at in range(number)]
+    sizes, encode, decode = list[int](), network._encode, network._decode
+
+    def encoded(model: Any, tokens: torch.Tensor, *args: Any) -> Any:
+        sizes.append(len(tokens))
+        return encode(model, tokens, *args)
+
+    def decoded(model: Any, mean: torch.Tensor, *args: Any) -> Any:
+        sizes.append(len(mean))
+        return decode(model, mean, *args)
+
+    network._encode, network._decode = encoded, decoded
+    durations, samples = network.durations(many), network.speak(many, chosen)
+    assert set(sizes) == {1 << (number - 1).bit_length()}
+    assert [len(row) for row in durations] == [len(line.tokens) for line in many]
+    for line, row, heard in zip(many, chosen, samples, strict=True):
+        (alone,) = network.speak([line], [row])
+        np.testing.assert_allclose(heard, alone, rtol=0, atol=BATCH_TOLERANCE)
+
+
+@pytest.mark.parametrize("cost", [1.0, 500.0, 512.0, 513.0, 900.0, 5000.0, 8192.0, 9000.0, 20_000.0])
+def test_full_groups_have_a_power_of_two_of_lines_within_the_limit(cost: float) -> None:
+    share = _vits.power_of_two_share(cost, 16_384)
+    number = max(1, int(16_384 // share))
+    assert share >= cost
+    assert number.bit_count() == 1
+    assert number <= _vits.MAX_ITEMS
+    assert number * cost <= 16_384 or number == 1
+
+
+def test_durations_are_computed_in_full_precision_on_a_gpu(tmp_path: Path) -> None:
+    """TF32, cuDNN's default, would make a plan depend on its batch."""
+    network, lines, _ = _tiny(tmp_path, _vits.BucketedNetwork)
+    precisions, encode, before = [], network._encode, torch.backends.cudnn.conv.fp32_precision
+
+    def recorded(*args: Any) -> Any:
+        precisions.append(torch.backends.cudnn.conv.fp32_precision)
+        return encode(*args)
+
+    network._encode = recorded
+    network.durations(lines)
+    assert set(precisions) == {"ieee"}
+    assert torch.backends.cudnn.conv.fp32_precision == before != "ieee"
+
+
+@pytest.mark.parametrize(("length", "rounded"), [(0, 0), (1, 64), (64, 64), (65, 128)])
+def test_lengths_are_rounded_up_to_a_bucket(length: int, rounded: int) -> None:
+    assert _vits.round_up(length, 64) == rounded
+
+
 def test_a_bucket_differs_from_the_exact_length_only_at_the_end(tmp_path: Path) -> None:
     network, lines, frames = _tiny(tmp_path, _vits.BucketedNetwork)
     exact, _, _ = _tiny(tmp_path, _vits.SequentialNetwork)
-    reach_samples = _waveform.decoder_reach_frames(_tiny_args(tmp_path)) * 256
+    reach_samples = waveform.decoder_reach_frames(_tiny_args(tmp_path)) * 256
     for a, b in zip(network.speak(lines, frames), exact.speak(lines, frames), strict=True):
         np.testing.assert_allclose(a[:-reach_samples], b[:-reach_samples], rtol=0, atol=BATCH_TOLERANCE)
 
@@ -183,36 +258,25 @@ def test_a_decoder_in_half_precision_stays_close(joe: Engine, precision: str, at
 
 
 @pytest.mark.no_cover  # tracing doubles the time of torch's own compiler
-def test_neither_half_breaks_the_graph(tmp_path: Path) -> None:
-    """``fullgraph`` refuses a host sync or anything else that would split a compiled model."""
-    network, lines, frames = _tiny(tmp_path, _vits.BucketedNetwork, speakers=("ana", "bob"), languages=("en", "pt-br"))
-    expected = network.durations(lines), network.speak(lines, frames)
-    torch._dynamo.reset()
-    network._encode = torch.compile(_vits.encode, backend="eager", fullgraph=True, dynamic=True)
-    network._decode = torch.compile(_vits.decode, backend="eager", fullgraph=True, dynamic=True)
-    for compiled, plain in zip((network.durations(lines), network.speak(lines, frames)), expected, strict=True):
-        for one, other in zip(compiled, plain, strict=True):
-            np.testing.assert_allclose(one, other, rtol=0, atol=BATCH_TOLERANCE)
-
-
-@pytest.mark.no_cover  # tracing doubles the time of torch's own compiler
 def test_a_compiled_engine_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``fullgraph`` refuses a host sync or anything else that would split a compiled model."""
     # Without code generation, which takes minutes; what could differ is what is compiled.
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
-    folder = str(make_vits(tmp_path / "vits"))
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager", fullgraph=True))
+    folder = str(make_vits(tmp_path / "vits", speakers=("ana", "bob"), languages=("en", "pt-br")))
     plain, compiled = loaded(model=folder), loaded(model=folder, compile=True)
-    (plan,), (other,) = planned(plain, TEXTS[0]), planned(compiled, TEXTS[0])
-    assert plan.natural_s == other.natural_s
-    (clip,), (same,) = spoken(plain, [plan]), spoken(compiled, [plan])
-    np.testing.assert_allclose(clip.samples, same.samples, rtol=0, atol=BATCH_TOLERANCE)
+    texts = TEXTS[:2]
+    plans, others = planned(plain, *texts), planned(compiled, *texts)
+    assert [plan.natural_s for plan in plans] == [other.natural_s for other in others]
+    for clip, same in zip(spoken(plain, plans), spoken(compiled, others), strict=True):
+        np.testing.assert_allclose(clip.samples, same.samples, rtol=0, atol=BATCH_TOLERANCE)
 
 
 def _tiny(
     folder: Path, kind: type[_vits.Network], **tiny: Any
-) -> tuple[_vits.Network, list[_vits.Line], list[np.ndarray[Any, np.dtype[np.int64]]]]:
+) -> tuple[_vits.Network, list[_vits.EncodedLine], list[np.ndarray[Any, np.dtype[np.int64]]]]:
     make_vits(folder / "vits", **tiny)
-    vits = _coqui_model.load_vits(_checkpoint(folder / "vits"))
-    _, speakers = _coqui_model.speaker_table(vits)
+    vits = checkpoint.load_vits(_checkpoint(folder / "vits"))
+    _, speakers = checkpoint.speaker_table(vits)
     network = kind(
         vits,
         speakers,
@@ -223,20 +287,20 @@ def _tiny(
     )
     rng = np.random.default_rng(1)
     lines = [
-        _vits.Line(tokens=rng.integers(1, 40, size), speaker=index % 2, language=index % 2, seed=index)
+        _vits.EncodedLine(tokens=rng.integers(1, 40, size), speaker=index % 2, language=index % 2, seed=index)
         for index, size in enumerate([3, 40, 17, 90])
     ]
     return network, lines, [rng.integers(1, 6, len(line.tokens)) for line in lines]
 
 
-def _checkpoint(folder: Path) -> _coqui_model.Checkpoint:
-    found = _coqui_model.find(str(folder))
+def _checkpoint(folder: Path) -> checkpoint.Checkpoint:
+    found = checkpoint.find(str(folder))
     assert found is not None
     return found
 
 
 def _tiny_args(folder: Path) -> Any:
-    return _coqui_model.load_vits(_checkpoint(folder / "vits")).args
+    return checkpoint.load_vits(_checkpoint(folder / "vits")).args
 
 
 # --- the waveform decoder
@@ -252,9 +316,9 @@ def test_the_decoder_is_coquis_in_either_form(
     latent, speaker = torch.randn(2, 6, 9), torch.randn(2, 4, 1) if conditioned else None
     with torch.inference_mode():
         expected = decoder(latent, g=speaker)[:, 0]
-        torch.testing.assert_close(_waveform.waveform(decoder, latent, speaker), expected, rtol=0, atol=1e-5)
-        _waveform.channels_last(decoder)
-        torch.testing.assert_close(_waveform.waveform(decoder, latent, speaker), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(waveform.waveform(decoder, latent, speaker), expected, rtol=0, atol=1e-5)
+        waveform.channels_last(decoder)
+        torch.testing.assert_close(waveform.waveform(decoder, latent, speaker), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["1", "2"])
@@ -268,12 +332,12 @@ def test_audio_depends_on_no_frame_beyond_the_reach(kind: str) -> None:
         upsample_rates_decoder=list(rates),
         upsample_kernel_sizes_decoder=list(kernels),
     )
-    reach, middle = _waveform.decoder_reach_frames(args), 60
+    reach, middle = waveform.decoder_reach_frames(args), 60
     latent = torch.randn(1, 6, 2 * middle)
     changed = latent.clone()
     changed[:, :, middle] += 1
     with torch.inference_mode():
-        differs = (_waveform.waveform(decoder, latent, None) != _waveform.waveform(decoder, changed, None))[0]
+        differs = (waveform.waveform(decoder, latent, None) != waveform.waveform(decoder, changed, None))[0]
     frames = np.flatnonzero(differs.numpy()) // 256
     assert middle - reach <= frames.min()
     assert frames.max() <= middle + reach
@@ -303,12 +367,12 @@ def test_durations_and_audio_are_coquis(
     tmp_path: Path, stochastic: bool, speakers: tuple[str, ...], languages: tuple[str, ...]
 ) -> None:
     folder = make_vits(tmp_path, speakers=speakers, languages=languages, stochastic=stochastic)
-    stock = _coqui_model.load_vits(_checkpoint(folder)).eval()
+    stock = checkpoint.load_vits(_checkpoint(folder)).eval()
     stock.inference_noise_scale = stock.inference_noise_scale_dp = 0.0
     engine = loaded(model=str(folder), noise_scale=0.0)
     for voice, (row, language) in itertools.product(engine.voices, enumerate(languages or ("en",))):
-        narrowed = engine.choose_voice(language, voice.name)
-        (tokens,) = engine.tokenise("A little test, of this!", narrowed)
+        narrowed = engine.catalogue.choose(language, voice.name)
+        (tokens,) = tokenised(engine, "A little test, of this!", narrowed)
         expected = stock.inference(
             torch.from_numpy(tokens)[None],
             {
@@ -319,23 +383,23 @@ def test_durations_and_audio_are_coquis(
                 "durations": None,
             },
         )
-        frames = engine.predict(tokens, narrowed)
+        frames = predicted(engine, tokens, narrowed)
         np.testing.assert_array_equal(frames, expected["durations"][0, 0].numpy())
-        samples = engine.speak(tokens, frames.astype(np.int64), narrowed)
+        samples = samples_of(engine, tokens, frames, narrowed)
         np.testing.assert_allclose(samples, expected["model_outputs"][0, 0].numpy(), rtol=0, atol=BATCH_TOLERANCE)
 
 
 def test_speakers_known_by_vectors_sound_as_coquis(tmp_path: Path) -> None:
     folder = make_vits(tmp_path, speakers=("zoe", "ana"), d_vectors=True)
-    stock = _coqui_model.load_vits(_checkpoint(folder)).eval()
+    stock = checkpoint.load_vits(_checkpoint(folder)).eval()
     stock.inference_noise_scale = stock.inference_noise_scale_dp = 0.0
     engine = loaded(model=str(folder), noise_scale=0.0)
     assert {voice.name for voice in engine.voices} == {"zoe", "ana"}
     for voice in engine.voices:
-        (tokens,) = engine.tokenise("A test.", voice)
+        (tokens,) = tokenised(engine, "A test.", voice)
         vector = torch.tensor(stock.speaker_manager.get_mean_embedding(voice.name)).float()[None]
         expected = stock.inference(torch.from_numpy(tokens)[None], {"d_vectors": vector})["model_outputs"][0, 0]
-        samples = engine.speak(tokens, engine.predict(tokens, voice).astype(np.int64), voice)
+        samples = samples_of(engine, tokens, predicted(engine, tokens, voice), voice)
         np.testing.assert_allclose(samples, expected.numpy(), rtol=0, atol=BATCH_TOLERANCE)
 
 
@@ -416,15 +480,15 @@ def test_phoneme_tokens_are_those_of_coquis_tokenizer(
     monkeypatch.setattr("TTS.tts.utils.text.tokenizer.get_phonemizer_by_name", lambda name, **kwargs: stock(**kwargs))
     tokenizer, _ = TTSTokenizer.init_from_config(load_config(folder / "config.json"))
     expected = [tokenizer.text_to_ids(sentence, language=language) for sentence in _sentences(text, language)]
-    assert [tokens.tolist() for tokens in engine.tokenise(text, engine.voices[0])] == expected
+    assert [tokens.tolist() for tokens in tokenised(engine, text, engine.voices[0])] == expected
 
 
 def test_letter_tokens_are_those_of_coquis_tokenizer(tmp_path: Path) -> None:
     engine = loaded(model=str(make_vits(tmp_path, language="pt")))
-    stock = _coqui_model.load_vits(_checkpoint(tmp_path)).tokenizer
+    stock = checkpoint.load_vits(_checkpoint(tmp_path)).tokenizer
     text = "Olá, você está bem?  Sim - estou, obrigado!"
     expected = [stock.text_to_ids(sentence, language="pt") for sentence in _sentences(text, "pt")]
-    assert [tokens.tolist() for tokens in engine.tokenise(text, engine.voices[0])] == expected
+    assert [tokens.tolist() for tokens in tokenised(engine, text, engine.voices[0])] == expected
 
 
 def test_a_long_text_is_spoken_in_pieces_of_bounded_length(joe: Engine) -> None:
@@ -601,10 +665,3 @@ def test_nothing_of_torch_is_imported_before_load() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.split() == ["False", "False"]
-
-
-def test_predicting_is_a_batch_of_one(joe: Engine) -> None:
-    """``predict`` and ``speak`` are batches of one."""
-    (tokens,) = joe.tokenise(TEXTS[0], joe.voices[0])
-    (frames,) = joe.predict_batch([Passage(tokens=tokens, voice=joe.voices[0])])
-    np.testing.assert_array_equal(joe.predict(tokens, joe.voices[0]), frames)

@@ -8,16 +8,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_samples import spoken
 
 from actors.engine import make_engine
 from actors.errors import EngineLoadError
 from actors.host import EngineHost
-from actors.transcription._batch import BatchedWhisper
-from actors.transcription._words import compression_ratio
+from actors.transcription._whisper.batch import BatchedWhisper
+from actors.transcription._whisper.words import FRAME_S, compression_ratio
 from actors.transcription.faster_whisper import UNDETERMINED, WHISPER_BASE, WHISPER_CODES, num_tokens
-from actors.types import ASR_HZ, Clip, Plan, PlanRequest, Samples, SynthesiseRequest, TranscribeRequest, Transcript
+from actors.types import (
+    ASR_HZ,
+    Clip,
+    ItemFailure,
+    Plan,
+    PlanRequest,
+    Samples,
+    SynthesiseRequest,
+    TranscribeRequest,
+    Transcript,
+)
 from actors.weights import joined_folder
+from cluster.audio.windows import cut_windows
+from tests.engines.engine_samples import spoken
 
 SHARED_MEDIA = Path(__file__).parents[3] / "shared" / "media"
 SENTENCES = (
@@ -291,9 +302,9 @@ def test_a_loop_is_left_without_chance_and_spoils_no_neighbour(
     looping = np.resize(spoken(SENTENCES[1])[::-1], 20 * ASR_HZ)  # speech without words
     generate, retried = BatchedWhisper._generate, set()
 
-    def recorded(self: BatchedWhisper, hearings: Any, rows: Any, encoded: Any, repeated_ngram: int) -> Any:
+    def recorded(self: BatchedWhisper, states: Any, rows: Any, encoded: Any, repeated_ngram: int) -> Any:
         retried.update(rows if repeated_ngram else ())
-        return generate(self, hearings, rows, encoded, repeated_ngram)
+        return generate(self, states, rows, encoded, repeated_ngram)
 
     monkeypatch.setattr(BatchedWhisper, "_generate", recorded)
     requests = [
@@ -310,7 +321,7 @@ def test_a_loop_is_left_without_chance_and_spoils_no_neighbour(
 def test_a_window_whose_timestamps_stop_early_is_heard_to_its_end(
     batching: EngineHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = BatchedWhisper._found
+    whole = BatchedWhisper._decode_of
     num_rounds = 0
 
     def first_phrase(result: Any, tokenizer: Any) -> Any:
@@ -322,7 +333,7 @@ def test_a_window_whose_timestamps_stop_early_is_heard_to_its_end(
         return dataclasses.replace(decode, tokens=decode.tokens[: ends[0] + 2])
 
     expected = transcribe(batching, told(1.2, 1e-3)[0])
-    monkeypatch.setattr(BatchedWhisper, "_found", staticmethod(first_phrase))
+    monkeypatch.setattr(BatchedWhisper, "_decode_of", staticmethod(first_phrase))
     transcript = transcribe(batching, told(1.2, 1e-3)[0])
     # Two short sentences may be one phrase: int8 sums, and so texts, differ between processors.
     assert num_rounds >= len(SENTENCES) - 1
@@ -332,15 +343,15 @@ def test_a_window_whose_timestamps_stop_early_is_heard_to_its_end(
 
 
 def test_memory_that_runs_out_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    hear, sizes = BatchedWhisper.hear, []
+    transcribe, sizes = BatchedWhisper.transcribe, []
 
     def cramped(self: BatchedWhisper, windows: Any) -> Any:
         sizes.append(len(windows))
         if len(windows) > 2:
             raise RuntimeError("CUDA failed with error out of memory")
-        return hear(self, windows)
+        return transcribe(self, windows)
 
-    monkeypatch.setattr(BatchedWhisper, "hear", cramped)
+    monkeypatch.setattr(BatchedWhisper, "transcribe", cramped)
     host = EngineHost("transcription", "faster_whisper", {"batched": "always", "max_batch": 4})
     host.load()
     requests = [TranscribeRequest(samples=spoken(sentence), language="en") for sentence in SENTENCES[1:]]
@@ -369,6 +380,30 @@ def test_a_prompt_belongs_to_its_request_alone(batching: EngineHost) -> None:
     assert text_of(british).startswith(SENTENCES[0])
 
 
+def test_loading_tries_each_kind_of_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On some GPUs alignment alone fails: loading must find that out, not the first job."""
+    from ctranslate2.models import Whisper
+    from faster_whisper import WhisperModel
+
+    calls: list[str] = []
+    generate, find_alignment = Whisper.generate, WhisperModel.find_alignment
+
+    def generated(self: Any, *args: Any, **options: Any) -> Any:
+        calls.append(f"beam of {options['beam_size']}")
+        return generate(self, *args, **options)
+
+    def aligned(self: Any, *args: Any) -> Any:
+        calls.append("alignment")
+        return find_alignment(self, *args)
+
+    monkeypatch.setattr(Whisper, "generate", generated)
+    monkeypatch.setattr(WhisperModel, "find_alignment", aligned)
+    host = EngineHost("transcription", "faster_whisper", {"beam_size": 3})
+    host.load()
+    assert calls == ["beam of 3", "alignment"]
+    host.close()
+
+
 def test_an_english_model_is_known_by_its_name() -> None:
     engine = make_engine("transcription", "faster_whisper", {"model": "Systran/faster-whisper-tiny.en@main"})
     assert [tag for tag in ("en", "pt") if engine.supports(tag)] == ["en"]
@@ -379,14 +414,64 @@ def test_a_compute_type_the_device_lacks_is_a_load_error() -> None:
         make_engine("transcription", "faster_whisper", {"device": "cpu", "compute_type": "int8_float16"}).load()
 
 
+def test_loading_searches_with_its_beam_and_aligns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On some GPUs alignment fails where all else works (CTranslate2 issue 2064): a replica must not take jobs then."""
+    import ctranslate2
+
+    generate, beams = ctranslate2.models.Whisper.generate, list[int]()
+
+    def searched(self: Any, *args: Any, **options: Any) -> Any:
+        beams.append(options["beam_size"])
+        return generate(self, *args, **options)
+
+    def failing(self: Any, *args: Any) -> None:
+        raise RuntimeError("cuDNN failed with status CUDNN_STATUS_NOT_SUPPORTED")
+
+    monkeypatch.setattr(ctranslate2.models.Whisper, "generate", searched)
+    monkeypatch.setattr("faster_whisper.WhisperModel.find_alignment", failing)
+    with pytest.raises(EngineLoadError, match="CUDNN_STATUS_NOT_SUPPORTED"):
+        EngineHost("transcription", "faster_whisper", {"beam_size": 3}).load()
+    assert beams == [3]
+
+
 @pytest.mark.gpu
 def test_a_gpu_hears_what_a_cpu_does(host: EngineHost, portuguese: Samples) -> None:
     if not pytest.importorskip("ctranslate2").get_cuda_device_count():
         pytest.skip("needs a CUDA device")
-    on_gpu = EngineHost("transcription", "faster_whisper", {"device": "cuda"})
+    on_gpu = EngineHost("transcription", "faster_whisper", {}, num_gpus=1)
     on_gpu.load()
     requests = mixed_requests(portuguese)
     for ours, theirs in zip(transcribe_all(on_gpu, *requests), transcribe_all(host, *requests), strict=True):
         assert ours.language == theirs.language
         assert words_of(ours) == words_of(theirs)
     on_gpu.close()
+
+
+# --- preparation
+
+
+def test_speech_that_the_driver_found_is_not_looked_for_again(
+    host: EngineHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same words, and the same times but for the frames of the detector, which follow the whole recording."""
+    samples, _ = told(1.2, 1e-3)
+    windows = list(cut_windows([samples]))
+    assert len(windows) > 1
+    requests = [TranscribeRequest(samples=window.samples, language="en") for window in windows]
+    alone = transcribe_all(host, *requests)
+    monkeypatch.setattr("faster_whisper.vad.get_vad_model", None)
+    told_of = [dataclasses.replace(each, voice=window.voice) for each, window in zip(requests, windows, strict=True)]
+    for before, after in zip(alone, transcribe_all(host, *told_of), strict=True):
+        assert text_of(after) == text_of(before)
+        words = [[word for segment in each.segments for word in segment.words] for each in (before, after)]
+        for one, other in zip(*words, strict=True):
+            assert other.text == one.text
+            assert other.start_s == pytest.approx(one.start_s, abs=FRAME_S + 1e-6)
+            assert other.end_s == pytest.approx(one.end_s, abs=FRAME_S + 1e-6)
+
+
+def test_frames_of_speech_that_do_not_match_the_audio_are_refused(host: EngineHost) -> None:
+    request = TranscribeRequest(samples=np.zeros(ASR_HZ, np.float32), language="en", voice=np.zeros(31, np.float32))
+    (failure,) = host.run([request]).results
+    assert isinstance(failure, ItemFailure)
+    assert "32 here; found (31,)" in failure.error.message

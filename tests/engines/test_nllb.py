@@ -16,8 +16,9 @@ import pytest
 from actors.engine import make_engine
 from actors.errors import ConfigError, EngineLoadError, ItemError
 from actors.host import EngineHost
-from actors.translation._hypotheses import Decoding, Hypothesis
-from actors.translation._nllb import NllbEngine, max_target_tokens
+from actors.translation._nllb.base import NllbEngine
+from actors.translation._seq2seq.hypotheses import Decoding, Hypothesis
+from actors.translation._seq2seq.units import max_target_tokens
 from actors.types import ItemFailure, TranslateRequest, Translation
 from tests import tiny
 
@@ -151,6 +152,83 @@ def test_a_batch_gives_what_its_items_give_alone(engine: str, loaded: Loaded) ->
     for request, result in zip(requests, together, strict=True):
         (alone,) = translations(host, request)
         assert [candidate.text for candidate in alone.candidates] == [c.text for c in result.candidates]
+
+
+def counting(host: EngineHost, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Decoding, int]]:
+    """The searches from now on, with the number of their windows."""
+    inner = host._engine
+    assert isinstance(inner, NllbEngine)
+    decode, searches = inner._decode, list[tuple[Decoding, int]]()
+
+    def counted(decoding: Decoding, batch: Sequence[Any]) -> list[list[Hypothesis]]:
+        searches.append((decoding, len(batch)))
+        return decode(decoding, batch)
+
+    monkeypatch.setattr(inner, "_decode", counted)
+    return searches
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_windows_of_all_lengths_share_one_search(
+    engine: str, beam_size: int, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = loaded(engine, beam_size=beam_size)
+    texts = ["no", SENTENCES[1], SENTENCES[0], " ".join(["one two three"] * 20)]
+    alone = [best(host, text)[0] for text in texts]
+    searches = counting(host, monkeypatch)
+    assert best(host, *texts) == alone == texts
+    ((decoding, num_windows),) = searches
+    assert num_windows == len(texts)
+    assert decoding.max_tokens > 64  # the limit of the longest
+
+
+def test_numbers_of_candidates_share_one_search(engine: str, loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = loaded(engine)
+    requests = [ask(SENTENCES[0], 3), ask(SENTENCES[1]), ask(SENTENCES[3], 2)]
+    alone = [translations(host, request)[0] for request in requests]
+    searches = counting(host, monkeypatch)
+    together = translations(host, *requests)
+    assert [len(result.candidates) for result in together] == [len(result.candidates) for result in alone]
+    assert len(searches) == 1
+
+
+def test_a_window_that_would_end_past_its_own_limit_is_decoded_within_it(
+    engine: str, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As alone, whatever the limits of the others: in 32 tokens it ends, in 512 another path is likelier."""
+    host = loaded(engine)
+    inner = host._engine
+    assert isinstance(inner, NllbEngine)
+
+    def searched(decoding: Decoding, batch: Sequence[Any]) -> list[list[Hypothesis]]:
+        numbers = [12 if decoding.max_tokens == 32 and window.text == "no" else 40 for window in batch]
+        return [
+            [
+                Hypothesis(
+                    tokens=tuple(f"▁{at}" for at in range(number)),
+                    finished=True,
+                    log_probability=-1.0,
+                    attention=None,
+                )
+            ]
+            for number in numbers
+        ]
+
+    monkeypatch.setattr(inner, "_decode", searched)
+    (alone,), (together, _) = best(host, "no"), best(host, "no", " ".join(["one two three"] * 20))
+    assert together == alone
+    assert len(alone.split()) == 12
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_windows_that_never_end_fail_in_a_batch_as_alone(engine: str, beam_size: int, loaded: Loaded) -> None:
+    """The random model babbles on: what is said of it does not depend on how far others may go."""
+    host = loaded(engine, "random", beam_size=beam_size)
+    requests = [ask("no"), ask(SENTENCES[0]), ask("...")]
+    together = host.run(requests).results
+    alone = [host.run([request]).results[0] for request in requests]
+    assert [type(result) for result in together] == [type(result) for result in alone]
+    assert [type(result) for result in together] == [ItemFailure, ItemFailure, Translation]
 
 
 def test_a_long_text_comes_out_whole_and_in_order(engine: str, loaded: Loaded) -> None:
@@ -308,10 +386,11 @@ def test_alignment_is_the_mean_of_the_last_but_one_layers_heads(checkpoints: dic
 
 
 def test_a_converted_folder_is_taken_as_it_is(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    from actors.translation._nllb_convert import convert, converted
+    from actors.translation._nllb.convert import NLLB, convert
+    from actors.translation._seq2seq.convert import converted
 
     convert(checkpoints["copying"], tmp_path / "ct2", "float32")
-    assert converted(tmp_path / "ct2", "int8", 1) == tmp_path / "ct2"
+    assert converted(tmp_path / "ct2", "int8", 1, NLLB) == tmp_path / "ct2"
     host = EngineHost("translation", "nllb_ct2", {"model": str(tmp_path / "ct2")})
     host.load()
     assert best(host, SENTENCES[0]) == [SENTENCES[0]]
@@ -321,14 +400,14 @@ def test_a_converted_folder_is_taken_as_it_is(checkpoints: dict[str, Path], tmp_
 def test_a_tokenizer_of_another_model_is_found_out(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(checkpoints["copying"], model)
-    from actors.translation import _nllb_convert
+    from actors.translation._seq2seq import convert as conversion
 
-    _nllb_convert.convert(model, tmp_path / "ct2", "float32")
+    conversion.write(model, tmp_path / "ct2", "float32")
     names = json.loads((tmp_path / "ct2" / "shared_vocabulary.json").read_text())
     names[10], names[11] = names[11], names[10]
     (tmp_path / "ct2" / "shared_vocabulary.json").write_text(json.dumps(names))
     with pytest.raises(EngineLoadError, match=r"token 1[01] must be"):
-        _nllb_convert._check_vocabulary(tmp_path / "ct2")
+        conversion._check_vocabulary(tmp_path / "ct2")
 
 
 def test_the_hubs_own_format_a_pickle_of_tensors_is_converted(checkpoints: dict[str, Path], tmp_path: Path) -> None:
@@ -350,8 +429,9 @@ def test_the_hubs_own_format_a_pickle_of_tensors_is_converted(checkpoints: dict[
 CONVERT = """
 import sys
 from pathlib import Path
-from actors.translation._nllb_convert import converted
-print(converted(Path(sys.argv[1]), "int8", 1))
+from actors.translation._nllb.convert import NLLB
+from actors.translation._seq2seq.convert import converted
+print(converted(Path(sys.argv[1]), "int8", 1, NLLB))
 """
 
 
@@ -370,18 +450,19 @@ def test_two_processes_convert_once(checkpoints: dict[str, Path], tmp_path: Path
 def test_a_changed_checkpoint_is_converted_anew(
     checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actors.translation import _nllb_convert
+    from actors.translation._nllb.convert import NLLB
+    from actors.translation._seq2seq import convert as conversion
 
     monkeypatch.setenv("RAYDUB_CACHE", str(tmp_path / "cache"))
     made = list[Path]()
-    monkeypatch.setattr(_nllb_convert, "_convert_aside", lambda folder, out, *_: (made.append(out), out.mkdir()))
+    monkeypatch.setattr(conversion, "_convert_aside", lambda folder, out, *_: (made.append(out), out.mkdir()))
     model = tmp_path / "model"
     shutil.copytree(checkpoints["copying"], model)
-    first = _nllb_convert.converted(model, "int8", 1)
-    assert _nllb_convert.converted(model, "int8_float16", 1) == first  # the same weights, computed otherwise
-    assert _nllb_convert.converted(model, "float16", 1) != first
+    first = conversion.converted(model, "int8", 1, NLLB)
+    assert conversion.converted(model, "int8_float16", 1, NLLB) == first  # the same weights, computed otherwise
+    assert conversion.converted(model, "float16", 1, NLLB) != first
     (model / "tokenizer.json").write_text("{}")
-    assert _nllb_convert.converted(model, "int8", 1) != first
+    assert conversion.converted(model, "int8", 1, NLLB) != first
     assert len(made) == 3
 
 

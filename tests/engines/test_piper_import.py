@@ -15,8 +15,8 @@ pytest.importorskip("TTS")
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from actors.speech import _coqui_model, _piper_import  # noqa: E402
-from actors.speech._piper_import import import_piper  # noqa: E402
+from actors.speech._coqui import checkpoint, piper_import  # noqa: E402
+from actors.speech._coqui.piper_import import import_piper  # noqa: E402
 
 
 @pytest.fixture
@@ -36,18 +36,18 @@ def test_the_result_is_a_checkpoint_of_stock_coqui(voice: Path, tmp_path: Path) 
     assert imported.num_tensors == 350
     config = load_config(imported.folder / "config.json")
     assert (config.use_phonemes, config.phonemizer, config.phoneme_language) == (True, "espeak", "en-us")
-    stock = _coqui_model.build_vits(config)
+    stock = checkpoint.build_vits(config)
     stock.load_checkpoint(config, str(imported.folder / "model.pth"), eval=True, strict=True)
     vocabulary = json.loads((tmp_path / "voice.onnx.json").read_text())["phoneme_id_map"]
     rows = {symbol: stock.text_encoder.emb.weight[i] for i, symbol in enumerate(stock.tokenizer.characters.vocab)}
     assert set(rows) == set(vocabulary)
-    table = _piper_import.read_export(voice).tensors["enc_p.emb.weight"]
+    table = piper_import.read_export(voice).tensors["enc_p.emb.weight"]
     for symbol, (token,) in vocabulary.items():
         torch.testing.assert_close(rows[symbol], torch.from_numpy(table[token].copy()), rtol=0, atol=0)
 
 
 def test_importing_twice_gives_the_same_weights(voice: Path, tmp_path: Path) -> None:
-    one, other = (_coqui_model.read_tensors(import_piper(voice, tmp_path / name).folder / "model.pth") for name in "ab")
+    one, other = (checkpoint.read_tensors(import_piper(voice, tmp_path / name).folder / "model.pth") for name in "ab")
     assert one.keys() == other.keys()
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 

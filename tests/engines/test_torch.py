@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.device import is_out_of_memory, torch_device, torch_dtype
+from actors.device import DeviceFault, device_fault, torch_device, torch_dtype
 from actors.errors import EngineLoadError
 from actors.hub import resolve
 
@@ -50,14 +50,35 @@ def test_a_pickle_of_tensors_alone_is_read(folder: Path) -> None:
 
 
 def test_full_memory_has_a_type() -> None:
-    assert is_out_of_memory(torch.cuda.OutOfMemoryError("anything"))
-    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert device_fault(torch.cuda.OutOfMemoryError("anything")) is DeviceFault.MEMORY
 
 
 def test_types_follow_the_device() -> None:
     assert torch_dtype("auto", "cpu") is torch.float32
     assert torch_dtype("bfloat16", "cpu") is torch.bfloat16
-    assert torch_device("cpu") == "cpu"
+    assert torch_device("auto", 0) == "cpu"
+
+
+def test_a_share_that_torch_finds_no_gpu_for_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(EngineLoadError, match=r"torch must find a GPU, as its pool reserves 0\.4 of one; torch 2\."):
+        torch_device("auto", 0.4)
+
+
+@pytest.mark.parametrize(("num_gpus", "limits"), [(0.4, [0.4]), (1, []), (2, [])])
+def test_a_replica_keeps_to_its_share_of_the_memory(
+    num_gpus: float, limits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", asked.append)
+    assert torch_device("auto", num_gpus) == "cuda"
+    assert asked == limits
+
+
+def test_without_a_share_torch_leaves_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert torch_device("auto", 0) == "cpu"
 
 
 @pytest.mark.parametrize(("is_native", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
@@ -74,7 +95,7 @@ def test_a_gpu_takes_bfloat16_where_it_is_native(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_is_taken() -> None:
-    assert torch_device("auto") == "cuda"
+    assert torch_device("auto", 1) == "cuda"
     assert torch_dtype("auto", "cuda") in (torch.bfloat16, torch.float16)
 
 
@@ -87,7 +108,7 @@ def test_a_kernel_that_fails_breaks_its_process_and_other_errors_do_not() -> Non
 
 BREAKING = """
 import torch
-from actors.device import is_device_lost
+from actors.device import DeviceFault, device_fault
 
 def error_of(call):
     try:
@@ -97,7 +118,7 @@ def error_of(call):
         return error
 
 values = torch.zeros(4, device="cuda")
-assert not is_device_lost(error_of(lambda: values @ torch.zeros(5, device="cuda")))
-assert not is_device_lost(error_of(lambda: torch.zeros(1 << 50, device="cuda")))
-assert is_device_lost(error_of(lambda: values[torch.tensor([9], device="cuda")]))
+assert device_fault(error_of(lambda: values @ torch.zeros(5, device="cuda"))) is None
+assert device_fault(error_of(lambda: torch.zeros(1 << 50, device="cuda"))) is DeviceFault.MEMORY
+assert device_fault(error_of(lambda: values[torch.tensor([9], device="cuda")])) is DeviceFault.LOST
 """

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from actors.embedding.use_multilingual import LANGUAGES, MAX_CHARACTERS
+from actors.embedding._text import MAX_CHARACTERS
+from actors.embedding.use_multilingual import LANGUAGES
 from actors.engine import make_engine
 from actors.host import EngineHost
 from actors.types import EmbedRequest, ItemFailure

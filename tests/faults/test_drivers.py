@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,18 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 
 import ray
 
-from cluster.config import Config, load_config
-from cluster.drivers import run_sharded
+import cluster.batch.drivers as drivers_module
+from actors.errors import ConfigError
+from cluster.batch import room
+from cluster.batch.drivers import run_sharded
+from cluster.batch.runner import ItemOutcome
+from cluster.config.load import load_config
+from cluster.config.schema import Config
 from cluster.pipeline import Job
-from cluster.runner import Outcome
+from cluster.streams import within
 from tests.media import AudioSpec, make_media, speech
 
+PATIENCE_S = 300.0
 SHORT, LONG = "Good evening.", "Good evening, ladies and gentlemen, and a warm welcome to you all."
 FATAL_S = 2.5
 """More than SHORT takes, less than LONG."""
@@ -104,20 +110,20 @@ async def until_listening(run: asyncio.Task[Any], folder: Path, num_processes: i
 
 
 def one_ends(some: list[psutil.Process]) -> bool:
-    end_s = time.monotonic() + 60
+    end_s = time.monotonic() + PATIENCE_S
     while all(process.is_running() for process in some) and time.monotonic() < end_s:
         time.sleep(0.05)
     return not all(process.is_running() for process in some)
 
 
 async def nothing_outlives() -> bool:
-    _, alive = await asyncio.to_thread(psutil.wait_procs, processes("Driver", "ActorHost"), 60)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes("Driver", "ActorHost"), PATIENCE_S)
     return not alive
 
 
 async def test_videos_of_a_killed_driver_go_to_others(tmp_path: Path, clips: tuple[Path, Path]) -> None:
     jobs = jobs_of(tmp_path, *[clips[0]] * 6)
-    came: list[Outcome] = []
+    came: list[ItemOutcome] = []
     (tmp_path / "hold").touch()
     run = asyncio.create_task(run_sharded(jobs, config_of(tmp_path), 2, came.append))
     replicas = await until_listening(run, tmp_path, 2)
@@ -144,16 +150,28 @@ async def test_a_video_that_kills_drivers_fails_alone(tmp_path: Path, clips: tup
     assert await nothing_outlives()
 
 
-async def test_a_frozen_driver_is_replaced(tmp_path: Path, clips: tuple[Path, Path]) -> None:
+async def test_a_frozen_driver_is_replaced(
+    tmp_path: Path, clips: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen: list[psutil.Process] = []
+
+    async def unless_frozen(timeout_s: float, awaitable: Awaitable[Any]) -> Any:
+        """A driver that is only slow, on a busy machine, has all the time it needs."""
+        call = asyncio.ensure_future(awaitable)
+        while not call.done() and not any(process.is_running() for process in frozen):
+            await asyncio.wait((call,), timeout=0.1)
+        return await within(timeout_s, call)
+
+    monkeypatch.setattr(drivers_module, "within", unless_frozen)
     jobs = jobs_of(tmp_path, *[clips[0]] * 3)
     (tmp_path / "hold").touch()
-    run = asyncio.create_task(run_sharded(jobs, config_of(tmp_path, "drivers.silence_timeout_s=8"), 1, lambda _: None))
+    run = asyncio.create_task(run_sharded(jobs, config_of(tmp_path, "drivers.silence_timeout_s=4"), 1, lambda _: None))
     await until_listening(run, tmp_path, 1)
-    [frozen] = processes("Driver")
-    frozen.suspend()
+    frozen += processes("Driver")
+    frozen[0].suspend()
     (tmp_path / "hold").unlink()
     assert [outcome.error for outcome in await run] == [None] * 3
-    assert not frozen.is_running()
+    assert not frozen[0].is_running()
     assert await nothing_outlives()
 
 
@@ -169,7 +187,29 @@ async def test_cancelled_it_leaves_nothing(tmp_path: Path, clips: tuple[Path, Pa
     assert await nothing_outlives()
 
 
-async def test_drivers_that_cannot_start_fail_every_video(tmp_path: Path, clips: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("drivers.num_cpus=17", "driver needs 17 CPU on one node; the nodes have 16 CPU"),
+        ("drivers.num_cpus=15.9", r"need \d+\.?\d* CPU \(driver 15.9.*; the nodes have 16 CPU; lower num_cpus"),
+        ("speech.pool.num_gpus=3", "speech/tests.standins.echo needs 0.1 CPU, 3 GPU on one node"),
+    ],
+)
+async def test_what_the_cluster_can_never_hold_is_refused_with_the_arithmetic(
+    setting: str, reason: str, tmp_path: Path, clips: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "REPORT_S", PATIENCE_S)
+    with pytest.raises(ConfigError, match=reason):
+        await run_sharded(jobs_of(tmp_path, *clips), config_of(tmp_path, setting), 1, lambda _: None)
+
+
+async def test_drivers_that_cannot_start_fail_every_video(
+    tmp_path: Path, clips: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def accept(_: object) -> None:
+        return None
+
+    monkeypatch.setattr(drivers_module, "check_room", accept)
     settings = ("drivers.resources={moon: 1}", "drivers.start_timeout_s=0.5", "drivers.max_start_failures=1")
     jobs = jobs_of(tmp_path, *clips)
     outcomes = await run_sharded(jobs, config_of(tmp_path, *settings), 2, lambda _: None)

@@ -11,14 +11,15 @@ import jiwer
 
 from actors.engine import make_engine
 from actors.types import ASR_HZ, TranscribeRequest, Word
-from cluster.config import Config, load_config
-from cluster.decoding import decode_audio
+from cluster.audio.windows import cut_windows
+from cluster.batch.runner import ItemOutcome, run
+from cluster.config.load import load_config
+from cluster.config.schema import Config
 from cluster.manifest import Manifest
-from cluster.media import MediaInfo, probe
+from cluster.media.decode import decode_audio
+from cluster.media.probe import MediaInfo, probe
 from cluster.pipeline import Job
-from cluster.pools import ray_session
-from cluster.runner import Outcome, run
-from cluster.windows import cut_windows
+from cluster.pools.ray_session import ray_session
 
 SHARED_MEDIA = Path(__file__).parents[3] / "shared" / "media"
 
@@ -31,7 +32,7 @@ async def dub_all(
     source: str | None = "en",
     mode: str = "inline",
     settings: tuple[str, ...] = (),
-) -> list[Outcome]:
+) -> list[ItemOutcome]:
     config = load_config("offline", [f"ray.mode={mode}", "quality.check=none", *settings])
     jobs = [
         Job(source=path, targets=tuple(to.split(",")), source_language=source, audio_track=None, out=out / path.stem)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cluster import manifest
-from cluster.ab_result import Comparison
+from cluster.ab.result import Comparison
 from cluster.quality import Metric
 from tests.command_line import raydub_here
 from tests.media import AudioSpec, make_media, silence, speech
@@ -25,8 +25,8 @@ PHRASES = (
 
 
 def raydub_ab(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cluster.cli", "ab", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    command = [sys.executable, "-m", "cluster.cli.main", "ab", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @dataclass(frozen=True)

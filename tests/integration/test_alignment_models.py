@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from actors.types import Candidate, Segment, Unit
-from cluster.aligning import Aligner
-from cluster.alignment_inputs import AlignConfig
-from cluster.config import load_config
-from cluster.pools import Pools
+from cluster.alignment.config import AlignConfig
+from cluster.config.load import load_config
+from cluster.pools.pool_set import PoolSet
+from cluster.steps.align import Aligner
 
 SOURCE = ("The lighthouse keeper climbed the stairs", "because the lamp had gone out", "during the storm")
 TARGET = ("O faroleiro subiu as escadas", "porque a lâmpada tinha se apagado", "durante a tempestade.")
@@ -40,7 +40,7 @@ def unit() -> Unit:
 )
 async def test_real_models_divide_a_translation_where_its_segments_do(settings: dict[str, object], method: str) -> None:
     config = load_config("offline", ["ray.mode=inline", "store.url=none"])
-    async with Pools(config) as pools:
+    async with PoolSet(config) as pools:
         embedding = await pools.get("embedding", config.embedding)
         translation = await pools.get("translation", config.translation)
         aligner = Aligner(AlignConfig.model_validate(settings), config.embedding, embedding, translation, "pt")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
-from cluster.candidates import Standing
-from cluster.demo import make_talk
+from cluster.cli.display import PlainDisplay, SteadyConsole
+from cluster.demo.talk import make_talk
+from cluster.flags import Flag
 from cluster.manifest import read
 from cluster.quality import Metric
+from cluster.timing.ranking import Standing
 from tests.integration.dubbing import dub_all
 
 TALK_S = 10.0
@@ -36,3 +39,28 @@ async def test_lines_are_checked_beside_the_dub_and_in_a_closed_loop(tmp_path: P
     assert means[Metric.OVERLAP_S] == 0
     assert "word error rate, heard again" in (tmp_path / "out" / "talk" / "report.html").read_text()
     assert read(tmp_path / "out" / "talk" / "manifest.json").dubs[0] == dub
+
+
+async def test_a_bound_of_no_error_makes_every_slip_a_line_to_look_at(tmp_path: Path) -> None:
+    talk = tmp_path / "talk.mp4"
+    make_talk(talk, TALK_S)
+    store = f"store.url={tmp_path / 'store'}"
+    shown, manifests = [], []
+    for name, settings in (("usual", ()), ("strict", ("quality.max_wer=0.0",))):
+        [outcome] = await dub_all([talk], tmp_path / name, settings=("quality.check=all", store, *settings))
+        assert outcome.manifest is not None, outcome.error
+        text = io.StringIO()
+        PlainDisplay(SteadyConsole(file=text, width=500)).finish(outcome)
+        shown.append(text.getvalue())
+        manifests.append(outcome.manifest)
+    usual, strict = (manifest.dubs[0].utterances for manifest in manifests)
+    assert [line.text for line in usual] == [line.text for line in strict]
+    slips = [line.id for line in strict if (line.value_of(Metric.WER) or 0.0) > 0]
+    assert slips
+    assert [line.id for line in strict if Flag.HEARD_WRONG in line.flags] == slips
+    assert not any(Flag.HEARD_WRONG in line.flags for line in usual)
+    assert f"{len(slips)} of {len(strict)} lines to look at: {tmp_path}/strict/talk/report.html\n" in shown[1]
+    assert "to look at" not in shown[0]
+    verdict = manifests[1].verdict
+    assert verdict is not None
+    assert (verdict.num_flagged, verdict.flags[Flag.HEARD_WRONG]) == (len(slips), len(slips))

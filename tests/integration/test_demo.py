@@ -10,8 +10,8 @@ import pytest
 
 from actors.engine import make_engine
 from actors.types import ASR_HZ, Samples, TranscribeRequest
-from cluster.demo import Script, make_talk
-from cluster.demo_video import HEIGHT, WIDTH
+from cluster.demo.slides import HEIGHT, WIDTH
+from cluster.demo.talk import Script, make_talk
 
 DURATION_S = 15.0
 

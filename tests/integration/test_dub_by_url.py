@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster import places
-from cluster.config import load_config
-from cluster.items import Item, jobs_of
+from cluster.batch.items import Item, jobs_of
+from cluster.batch.runner import ItemOutcome, run
+from cluster.config.load import load_config
 from cluster.manifest import Manifest
-from cluster.runner import Outcome, run
+from cluster.storage import locations
 from tests.media import make_short_talk
 from tests.s3 import S3, s3_server
 
@@ -22,13 +22,13 @@ CUES = "WEBVTT\n\n00:01.000 --> 00:04.000\nHoje vamos falar do mar.\n"
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     talk = make_short_talk(tmp_path_factory.mktemp("talk") / "talk.mp4")
     with s3_server() as server:
-        places.write_bytes(f"{server.url}/in/talk.mp4", talk.read_bytes())
-        places.write_bytes(f"{server.url}/in/pt.vtt", CUES.encode())
-        places.write_bytes(f"{server.url}/in/en.vtt", CUES.encode())
+        locations.write_bytes(f"{server.url}/in/talk.mp4", talk.read_bytes())
+        locations.write_bytes(f"{server.url}/in/pt.vtt", CUES.encode())
+        locations.write_bytes(f"{server.url}/in/en.vtt", CUES.encode())
         yield server
 
 
-async def dub(source: str, out: str, **fields: object) -> Outcome:
+async def dub(source: str, out: str, **fields: object) -> ItemOutcome:
     settings = ("ray.mode=inline", "output.per_language=true", "quality.check=none")
     config = load_config("offline", [*settings, "speech.engine=tests.standins.speaks"])
     item = Item.model_validate({"source": source, "from": "en", "to": ["pt"], **fields})
@@ -43,7 +43,7 @@ async def test_from_a_bucket_into_a_bucket(s3: S3, tmp_path: Path, monkeypatch: 
     assert outcome.error is None
     names = ("en.srt", "en.vtt", "manifest.json", "pt.srt", "pt.vtt", "report.html", "talk.pt.mp4")
     assert s3.keys("out/") == [f"out/talk/{name}" for name in names]
-    delivered = places.read_bytes(f"{s3.url}/out/talk/manifest.json")
+    delivered = locations.read_bytes(f"{s3.url}/out/talk/manifest.json")
     assert delivered is not None
     manifest = Manifest.model_validate_json(delivered)
     assert manifest == outcome.manifest

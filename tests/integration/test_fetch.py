@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import ipaddress
+import resource
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,13 +17,17 @@ from typing import Any
 import pytest
 
 from actors.errors import MediaError
-from cluster.config import load_config
-from cluster.drivers import GUESSED_BYTES_PER_S, _durations_s
-from cluster.fetch import FetchConfig, describe, fetch, is_public, shown
-from cluster.items import Item, jobs_of
-from cluster.ledger import fingerprint
+from cluster.batch.inputs import GUESSED_BYTES_PER_S, look_at_inputs
+from cluster.batch.items import Item, jobs_of
+from cluster.batch.ledger import fingerprint
+from cluster.batch.runner import ItemOutcome
+from cluster.config.load import load_config
+from cluster.storage.config import FetchConfig
+from cluster.storage.http import describe, fetch, is_public, shown
 
 BODY = bytes(range(256)) * 64
+PACKED = gzip.compress(gzip.compress(bytes(400_000_000), 1))
+"""Less than two kilobytes, which httpx would expand at once."""
 OPEN: dict[str, Any] = {"schemes": ("http",), "allow_private": True, "silence_s": 2.0}
 
 
@@ -40,6 +47,14 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(200, BODY[:100], length=len(BODY))
         elif path == "/endless":
             self._endless()
+        elif path == "/packed":
+            encoding = self.path.partition("?")[2].replace("+", ", ")
+            packed = PACKED if encoding == "gzip, gzip" else BODY
+            self._answer(200, packed, headers={"Content-Encoding": encoding})
+        elif path == "/dripping":
+            self._drip(b"")
+        elif path == "/dripping-headers":
+            self._drip(b"HTTP/1.1 200 OK\r\nX: ")
         elif path == "/silent":
             threading.Event().wait(20)
         elif path == "/loop":
@@ -83,6 +98,21 @@ class Handler(BaseHTTPRequestHandler):
         try:
             while True:
                 self.wfile.write(BODY)
+        except OSError:
+            pass
+
+    def _drip(self, head: bytes) -> None:
+        """A body, or after ``head`` headers, of one byte at a time."""
+        if head:
+            self.wfile.write(head)
+        else:
+            self.send_response(200)
+            self.end_headers()
+        try:
+            while True:
+                self.wfile.write(b"x")
+                self.wfile.flush()
+                time.sleep(0.02)
         except OSError:
             pass
 
@@ -134,12 +164,30 @@ async def test_what_breaks_is_tried_again(server: ThreadingHTTPServer, tmp_path:
         ("/endless", {"max_bytes": 1_000_000}, "fetch.max_bytes"),
         ("/endless", {"timeout_s": 0.5, "max_bytes": 10**12}, "fetch.timeout_s"),
         ("/silent", {"silence_s": 0.2, "attempts": 1}, "after 1 attempts"),
+        ("/dripping-headers", {"silence_s": 0.2, "attempts": 1}, "fetch.silence_s"),
+        ("/dripping", {"silence_s": 0.2}, "fetch.min_bytes_per_s"),
     ],
 )
 async def test_limits(
     server: ThreadingHTTPServer, tmp_path: Path, path: str, settings: dict[str, Any], says: str
 ) -> None:
     assert says in await refused(url(server, path), tmp_path / "a", **{**OPEN, **settings})
+
+
+@pytest.mark.parametrize("encoding", ["gzip,+gzip", "gzip", "br", "zstd", "identity,+gzip"])
+async def test_a_packed_answer_is_refused_unread(server: ThreadingHTTPServer, tmp_path: Path, encoding: str) -> None:
+    before_bytes = peak_bytes()
+    assert "content encoding" in await refused(url(server, f"/packed?{encoding}"), tmp_path / "a", **OPEN)
+    assert peak_bytes() - before_bytes < 100_000_000
+
+
+async def test_an_answer_that_says_it_is_not_packed_comes_whole(server: ThreadingHTTPServer, tmp_path: Path) -> None:
+    await fetch(url(server, "/packed?identity"), tmp_path / "a", FetchConfig(**OPEN))
+    assert (tmp_path / "a").read_bytes() == BODY
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0x7f.1", "2130706433"])
@@ -168,7 +216,7 @@ async def test_a_name_that_changes_its_address_is_not_asked_twice(
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]
 
     monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", resolve)
-    monkeypatch.setattr("cluster.fetch.is_public", lambda address: str(address) != "127.0.0.1")
+    monkeypatch.setattr("cluster.storage.http.is_public", lambda address: str(address) != "127.0.0.1")
     settings = {"schemes": ("http",), "silence_s": 0.2, "attempts": 1}
     await refused(url(server, "/talk.mp4", "rebind.test"), tmp_path / "a", **settings)
     assert answers == ["127.0.0.1"]
@@ -199,6 +247,11 @@ async def test_the_server_is_asked_by_its_name(server: ThreadingHTTPServer, tmp_
         ("2002:0a00:0001::1", False),
         ("64:ff9b::7f00:1", False),
         ("64:ff9b::808:808", True),
+        ("64:ff9b:1::808:808", False),
+        ("fec0::1", False),
+        ("192.0.0.192", False),
+        ("168.63.129.16", False),
+        ("::ffff:168.63.129.16", False),
     ],
 )
 def test_which_addresses_are_public(address: str, expected: bool) -> None:
@@ -261,4 +314,9 @@ def test_the_results_of_a_url_stand_until_its_file_changes(server: ThreadingHTTP
 async def test_the_longest_url_comes_first(server: ThreadingHTTPServer) -> None:
     config = load_config("offline", ["fetch.schemes=[http]", "fetch.allow_private=true"])
     items = [Item.model_validate({"source": url(server, path), "to": ["pt"]}) for path in ("/talk.mp4", "/none.mp4")]
-    assert await _durations_s(jobs_of(items, "out", config), config) == [len(BODY) / GUESSED_BYTES_PER_S, 0.0]
+    told: list[ItemOutcome] = []
+    assert await look_at_inputs(jobs_of(items, "out", config), config, told.append) == [
+        len(BODY) / GUESSED_BYTES_PER_S,
+        0.0,
+    ]
+    assert not told, "the driver that dubs it tells what is wrong with it"

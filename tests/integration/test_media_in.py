@@ -10,9 +10,10 @@ import pytest
 
 from actors.errors import ConfigError, MediaError
 from actors.types import ASR_HZ, Samples
-from cluster.decoding import Damage, decode_audio, decode_excerpt
-from cluster.media import MediaConfig, MediaInfo, probe
-from cluster.tracks import choose_audio_track
+from cluster.media.config import MediaConfig
+from cluster.media.decode import Damage, decode_audio, decode_excerpt
+from cluster.media.probe import MediaInfo, probe
+from cluster.media.tracks import choose_audio_track
 from tests.media import (
     AudioSpec,
     SubtitleSpec,
@@ -150,7 +151,7 @@ def test_what_is_not_media_is_refused(tmp_path: Path, name: str, content: bytes 
 
 
 def test_a_folder_and_an_unreadable_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="folder or device"):
+    with pytest.raises(MediaError, match="a folder must hold media to dub"):
         probe(tmp_path)
     if os.geteuid() != 0:
         path = make_media(tmp_path / "secret.wav", audio=[AudioSpec(samples=tone(0.1), codec="pcm_s16le")])
@@ -315,7 +316,7 @@ def test_corrupt_packets_become_silence_and_are_counted_once(tmp_path: Path, cap
     heard = np.concatenate(list(decode_audio(info, info.audio[0], hz=48_000, channels="mono", damage=mended)))
     assert mended
     assert mended.corrupt_packets > 0
-    assert len([record for record in caplog.records if "mended audio" in record.message]) == 1
+    assert len([record for record in caplog.records if "repaired audio" in record.message]) == 1
     assert len(heard) == len(clean)
     np.testing.assert_allclose(heard[: 3 * 48_000], clean[: 3 * 48_000], atol=1e-6)
     np.testing.assert_allclose(heard[-3 * 48_000 :], clean[-3 * 48_000 :], atol=1e-6)

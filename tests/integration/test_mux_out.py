@@ -15,11 +15,12 @@ from av.stream import Disposition
 
 from actors.errors import ConfigError, MediaError
 from actors.types import Samples
-from cluster.decoding import decode_audio
-from cluster.encoding import ENCODE_HZ, AudioEncoder
-from cluster.media import probe
-from cluster.mux import DubTrack, MuxResult, SourceText, dub_suffix, mux, output_suffix
-from cluster.subtitles import Cue, lay_out
+from cluster.media.decode import decode_audio
+from cluster.media.encode import ENCODE_HZ, AudioEncoder
+from cluster.media.mux import DubTrack, MuxResult, SourceText, mux
+from cluster.media.plan import dub_suffix, output_suffix
+from cluster.media.probe import probe
+from cluster.subtitles.layout import Cue, lay_out
 from tests.media import (
     AudioSpec,
     SubtitleSpec,
@@ -320,13 +321,16 @@ def test_what_a_container_cannot_hold_is_told(tmp_path: Path) -> None:
     assert result.lost_metadata == ("ANYTHING",)
 
 
-def test_quicktime_that_mp4_cannot_hold_goes_to_matroska(tmp_path: Path) -> None:
+def test_quicktime_that_mp4_cannot_hold_stays_quicktime(tmp_path: Path) -> None:
     source = make_media(
         tmp_path / "source.mov",
         video=[VideoSpec(duration_s=1.0, codec="qtrle", pix_fmt="rgb24")],
         audio=[AudioSpec(samples=tone(1.0), codec="pcm_s16le")],
     )
-    assert output_suffix(probe(source)) == ".mkv"
+    result = dub(source)
+    assert result.path.suffix == ".mov"
+    assert result.dropped == ()
+    assert pictures(result.path) == pictures(source)
 
 
 # --- damaged input, failures
@@ -367,7 +371,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cluster.mux.write_packets", fail)
+    monkeypatch.setattr("cluster.media.mux.write_packets", fail)
     with pytest.raises(KeyboardInterrupt):
         dub(source)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pt.mka", "source.mkv"]
@@ -390,7 +394,7 @@ def test_wrong_use_is_told_apart(tmp_path: Path) -> None:
         mux(info, [], tmp_path / "out.avi", source=text)
     with pytest.raises(ConfigError, match=r"must be \.mka"):
         mux(info, [DubTrack(language="pt", audio=tmp_path / "a.m4a")], tmp_path / "out.mka", source=text)
-    with pytest.raises(MediaError, match="must be writable"):
+    with pytest.raises(MediaError, match=r"folder\.mka must be writable: No such file or directory; free space"):
         mux(info, [], tmp_path / "no" / "folder.mka", source=text)
     with pytest.raises(ConfigError, match=r"1 or 2 channels"):
         AudioEncoder(tmp_path / "a.m4a", num_channels=6)
@@ -414,3 +418,37 @@ def test_real_films_keep_their_streams(tmp_path: Path) -> None:
         for before, after in zip(streams_of(clip, "video"), streams_of(result.path, "video"), strict=True):
             assert packets_of(clip, before) == packets_of(result.path, after), clip.name
         assert probe(result.path).duration_s == pytest.approx(probe(clip).duration_s, abs=0.025), clip.name
+
+
+def test_a_packet_that_no_container_takes_is_left_out(tmp_path: Path) -> None:
+    source = make_media(tmp_path / "talk.aac", audio=[AudioSpec(samples=clicks(4.0, AT_S))])
+    content = bytearray(source.read_bytes())
+    at, starts = 0, []
+    while at < len(content):  # ADTS, ISO/IEC 13818-7: 13 bits of length from bit 30
+        starts.append(at)
+        at += (content[at + 3] & 3) << 11 | content[at + 4] << 3 | content[at + 5] >> 5
+    middle = starts[len(starts) // 2]
+    content[middle + 1] &= ~1  # checksums
+    content[middle + 6] |= 3  # and four blocks, which FFmpeg does not read
+    source.write_bytes(content)
+    out = dub(source).path
+    assert describe(out)[0][0] == "audio"
+    with av.open(str(out)) as container:
+        copied = [stream.index for stream in container.streams.audio][1]
+    assert len(starts) - 3 <= len(packets_of(out, copied)) < len(starts)
+
+
+def test_the_timecode_of_a_camera_is_kept_and_not_called_dropped(tmp_path: Path) -> None:
+    source = make_media(
+        tmp_path / "camera.mov",
+        audio=[AudioSpec(samples=clicks(3.0, AT_S))],
+        video=[VideoSpec(duration_s=3.0)],
+        metadata={"timecode": "02:00:00:00"},
+    )
+    with av.open(str(source)) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio", "data"]
+    made = dub(source)
+    assert made.dropped == ()
+    with av.open(str(made.path)) as container:
+        tracks = [stream for stream in container.streams if stream.type == "data"]
+        assert [track.metadata["timecode"] for track in tracks] == ["02:00:00:00"]

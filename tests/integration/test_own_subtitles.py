@@ -8,11 +8,13 @@ from pathlib import Path
 import pysubs2
 import pytest
 
-from cluster.config import load_config
+from cluster.batch.runner import run
+from cluster.config.load import load_config
+from cluster.flags import Flag
 from cluster.manifest import Manifest
 from cluster.pipeline import Job
-from cluster.pools import ray_session
-from cluster.runner import run
+from cluster.pools.ray_session import ray_session
+from cluster.subtitles.cues import IssueKind
 from tests.integration.dubbing import listen, spoken_text, word_error_rate
 from tests.media import make_short_talk
 
@@ -92,6 +94,24 @@ async def test_the_target_brought_is_spoken_over_what_was_heard(talk: Path, tmp_
     assert [(line.slot_start_s, line.slot_end_s, line.text) for line in lines] == CUES
     assert {line.segment_id for line in lines} <= {segment.id for segment in manifest.segments}
     assert any(line.source_text for line in lines)
+
+
+async def test_imperfect_cues_are_repaired_and_flagged_to_the_end(talk: Path, tmp_path: Path) -> None:
+    source = write_cues(tmp_path / "en.srt", [*SOURCE_CUES, (12.0, 12.8, "[applause]")])
+    over = (5.0, 6.9, "Sobre o mar?")
+    late = (9000.0, 9001.0, "Legendas de outra pessoa.")
+    target = write_cues(tmp_path / "pt.srt", [*CUES, over, late])
+    manifest = await dub(talk, tmp_path / "out", source=source, target=target)
+    assert manifest.flags == (Flag.SUBTITLES_REPAIRED,)
+    own, given = manifest.given_subtitles
+    assert [issue.kind for issue in own.issues] == [IssueKind.SOUND]
+    assert [issue.kind for issue in given.issues] == [IssueKind.OVERLAP, IssueKind.PAST_END]
+    lines = manifest.dubs[0].utterances
+    assert [line.text for line in lines] == ["Hoje vamos falar", "sobre o mar.", "Sobre o mar?", CUES[2][2]]
+    # The first of the two is said in good time before the second, which keeps its own.
+    assert [Flag.RETIMED in line.flags for line in lines] == [False, True, False, False]
+    report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "past the end of the media: 2:30:00.000" in report
 
 
 async def test_subtitles_of_another_cut_fail_their_video_with_the_cue(talk: Path, tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 
 from actors.types import Clip
-from cluster import codec
-from cluster.caching import Cache
-from cluster.keys import Key
-from cluster.store import CorruptValueError, Store, StoreConfig, StoreError, open_store
+from cluster.pools.async_store import AsyncStore
+from cluster.storage import codec
+from cluster.storage.config import StoreConfig
+from cluster.storage.framing import CorruptValueError
+from cluster.storage.keys import Key
+from cluster.storage.store import Store, StoreError, open_store
 
 moto_server = pytest.importorskip("moto.server")
 pytest.importorskip("s3fs")
@@ -198,8 +200,7 @@ def test_a_bucket_there_is_not(store: Store) -> None:
 async def test_work_goes_on_while_the_store_does_not(store: Store) -> None:
     failing = opened_store(max_attempts=1)
     Proxy.faults.extend([Fault.ERROR_500] * 2)
-    cache = Cache(failing)
-    async with cache.opened():
+    async with AsyncStore(failing) as cache:
         assert await cache.find(KEY) is None
         assert await (await cache.keep(KEY, CLIP)) is False
         assert (failing.is_readable, failing.is_writable) == (False, False)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from actors.types import ASR_HZ, Samples, Window
-from cluster.voice_activity import CHUNK_SAMPLES, VoiceActivity
-from cluster.windows import WindowConfig, cut_windows
+from cluster.audio.config import WindowConfig
+from cluster.audio.vad import CHUNK_SAMPLES, VoiceActivity
+from cluster.audio.windows import cut_windows
 from tests.media import music, silence, speech
 
 SENTENCES = ("The harbour was quiet before the ships arrived.", "We kept the windows closed, and nobody asked us why.")

@@ -1,1 +1,1 @@
-"""Engines for tests of everything around engines, named like any engine from elsewhere: ``standins.echo``."""
+"""Stand-in engines and helpers for tests. Engines are named by their module: ``tests.standins.echo``."""

@@ -1,4 +1,4 @@
-"""Batches that are submitted as people do, to a cluster on this machine, with engines that are counted."""
+"""Batches submitted with the command line to a cluster on this machine, whose engines log their work."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from typing import Any
 import av
 import psutil
 
-from cluster import ledger, manifest
-from cluster.outputs import MANIFEST_NAME
+from cluster import manifest
+from cluster.batch import ledger
+from cluster.storage.outputs import MANIFEST_NAME
 from tests.media import AudioSpec, VideoSpec, make_media, tone
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ LINE_S = 2.0
 
 @contextmanager
 def code_on_nodes() -> Iterator[None]:
-    """The nodes that are started inside run this code."""
+    """Let nodes started inside import this working tree."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(ROOT)
     try:
@@ -38,7 +39,7 @@ def code_on_nodes() -> Iterator[None]:
 
 
 def make_batch(folder: Path, num_videos: int, num_lines: int) -> Path:
-    """A manifest of short videos, each with its subtitles: nothing has to be listened to."""
+    """Write a batch of short videos with subtitles, so that no transcription is needed."""
     folder.mkdir(exist_ok=True)
     length_s = LINE_S * num_lines
     rows = []
@@ -58,15 +59,15 @@ def make_batch(folder: Path, num_videos: int, num_lines: int) -> Path:
 
 
 def raydub(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cluster.cli", *map(str, arguments)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=ROOT)
+    command = [sys.executable, "-m", "cluster.cli.main", *map(str, arguments)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert not check or finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
     return finished
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Its manifest, and the folder for its log of computations, its store, and its results in ``out``."""
+    """A batch: its input list, and a folder for its log of computations, its store and its results."""
 
     rows: Path
     folder: Path
@@ -83,7 +84,7 @@ class Batch:
         return self.folder / "store"
 
     def arguments(self) -> list[str]:
-        """Of ``cluster.job``, and of ``raydub submit``."""
+        """Arguments of ``cluster.cli.batch_job`` and of ``raydub submit``."""
         options = f"{{log: {self.folder / 'log'}, store: {self.store}, service_s: {self.service_s}}}"
         settings = [
             "transcription.pool.num_cpus=0.1",
@@ -103,7 +104,7 @@ class Batch:
         return [str(self.rows), *named, *(part for setting in settings for part in ("--set", setting))]
 
     def submit(self, address: str, *more: str, check: bool = True) -> str:
-        """The job's name."""
+        """Submit the batch; returns the job's name."""
         self.folder.mkdir(exist_ok=True)
         finished = raydub(
             *("submit", *self.arguments(), "--address", address, "--python", sys.executable, *more), check=check
@@ -111,7 +112,7 @@ class Batch:
         return finished.stdout.split()[0]
 
     def computed(self) -> Counter[str]:
-        """How often each piece of work was done, by whichever process."""
+        """Number of times that each piece of work was done, in all processes."""
         return Counter(line.split(" ", 3)[3] for line in self._log())
 
     def computed_though_stored(self) -> list[str]:
@@ -119,16 +120,16 @@ class Batch:
         return [line for line in self._log() if line.split(" ", 3)[2] == "stored"]
 
     def is_all_stored(self) -> bool:
-        """Every result that was computed lies where an engine that is asked for it again looks for it."""
+        """True if every computed result is in the store under its key."""
         stored = {path.name for path in self.store.glob("*/*/*")}
         return {line.split(" ", 3)[1] for line in self._log()} <= stored
 
-    def summary(self) -> ledger.Summary | None:
+    def summary(self) -> ledger.BatchSummary | None:
         path = self.out / ledger.SUMMARY_NAME
-        return ledger.Summary.model_validate_json(path.read_bytes()) if path.exists() else None
+        return ledger.BatchSummary.model_validate_json(path.read_bytes()) if path.exists() else None
 
     def contents(self) -> dict[str, object]:
-        """Of every item: its manifest, its texts, and the samples of each of its tracks."""
+        """Manifest, texts and samples of each track, for every item."""
         return {path.parent.name: _content(path) for path in sorted(self.out.glob(f"*/{MANIFEST_NAME}"))}
 
     def _log(self) -> Sequence[str]:
@@ -154,14 +155,19 @@ def _content(path: Path) -> tuple[Any, ...]:
 
 
 def coordinator_of(job: str) -> psutil.Process | None:
-    """The job's entry point, once it runs."""
+    """The process of the job's entry point, once it runs."""
     return next(
-        (p for p in psutil.process_iter() if _words(p)[1:3] == ["-m", "cluster.job"] and job in _words(p)[-1]), None
+        (
+            p
+            for p in psutil.process_iter()
+            if _words(p)[1:3] == ["-m", "cluster.cli.batch_job"] and job in _words(p)[-1]
+        ),
+        None,
     )
 
 
 def drivers() -> list[psutil.Process]:
-    """Of all batches on clusters that this process started."""
+    """Driver processes of all batches on clusters that this process started."""
     return [p for p in psutil.Process().children(recursive=True) if " ".join(_words(p)).startswith("ray::Driver")]
 
 

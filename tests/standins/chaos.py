@@ -15,52 +15,53 @@ from pathlib import Path
 import psutil
 
 from actors.errors import EngineError
-from cluster.config import PoolConfig, StageConfig
-from cluster.pool import Pool
-from cluster.pool_stats import PoolStats
-from cluster.replicas import RayReplica
-from cluster.scheduling import BatchLimits
-from cluster.starting import Starts
+from cluster.config.schema import BatchLimits, PoolConfig, StageConfig
+from cluster.pools.pool import Pool
+from cluster.pools.replicas import RayReplica
+from cluster.pools.start_limit import StartLimiter
+from cluster.pools.stats import PoolStats
 from cluster.streams import closing, ordered_map
 from tests.standins.echo import Echo, Item
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to be done, and what is to go wrong."""
+    """The work of a run, and its planned failures."""
 
     num_videos: int = 10
     num_segments: int = 100
-    """Of each video."""
+    """Segments in each video."""
     translate_s: float = 0.01
     speak_s: float = 0.05
-    """Of each segment."""
+    """Seconds to speak each segment."""
     num_translators: int = 2
     num_speakers: int = 6
     kill_every_s: float | None = None
+    kill_every_segments: int | None = None
+    """Segments done between two kills: as many kills on a busy machine as on an idle one."""
     poison: frozenset[int] = frozenset()
-    """Segments that kill whatever speaks them."""
+    """Segments that kill their speaker."""
     hang: Path | None = None
-    """A file: one segment hangs its speaker if it is not there, and makes it."""
+    """A file that one segment creates, and then hangs its speaker; it runs normally if the file exists."""
     exhaust_above: int | None = None
-    """Speakers have no memory for batches of more."""
+    """Items in a batch beyond which speakers run out of memory."""
     max_losses: int = 4
-    """A replica is killed every second: now and then one that has a suspect to itself, who is innocent."""
+    """One more than by default: random kills now and then hit a replica with an innocent suspect."""
     max_starting: float = math.inf
     after: Mapping[float, Callable[[], None]] = field(default_factory=dict)
-    """Share of the segments done → what happens then, on a thread."""
+    """Actions by the share of segments done at which they run, on a thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     wall_s: float
     videos: list[list[tuple[int, bool]]]
-    """Of each video, in the order they came out: segment, and whether it succeeded."""
+    """Segments of each video in the order of completion, with True for success."""
     stats: list[PoolStats]
     num_kills: int
     pids: frozenset[int]
     timeline: list[tuple[float, int, int]]
-    """Seconds since the start, segments done, replicas serving; a few times a second."""
+    """Samples of seconds since the start, segments done and replicas serving."""
 
     @property
     def failed(self) -> set[int]:
@@ -73,9 +74,10 @@ class _Run:
         self.pids: set[int] = set()
         self.num_done = 0
         self.num_kills = 0
+        self._chance = random.Random(7)
         self._after = sorted(plan.after.items(), key=lambda pair: pair[0])
-        self._happening: list[asyncio.Task[None]] = []
-        self._starts = Starts(plan.max_starting)
+        self._due: list[asyncio.Task[None]] = []
+        self._start_limiter = StartLimiter(plan.max_starting)
 
     def pool(self, replicas: int, exhaust_above: int | None = None) -> Pool:
         options = {} if exhaust_above is None else {"exhaust_above": exhaust_above}
@@ -88,7 +90,7 @@ class _Run:
             max_losses=self.plan.max_losses,
         )
         stage = StageConfig(engine="tests.standins.echo", options=options, pool=config)
-        return Pool("translation", stage, RayReplica, starts=self._starts)
+        return Pool("translation", stage, RayReplica, start_limiter=self._start_limiter)
 
     async def video(self, number: int, translators: Pool, speakers: Pool) -> list[tuple[int, bool]]:
         first = number * self.plan.num_segments
@@ -133,21 +135,25 @@ class _Run:
 
     def _count(self) -> None:
         self.num_done += 1
+        if self.plan.kill_every_segments is not None and self.num_done % self.plan.kill_every_segments == 0:
+            self._kill_one()
         share = self.num_done / (self.plan.num_videos * self.plan.num_segments)
         while self._after and share >= self._after[0][0]:
-            self._happening.append(asyncio.create_task(asyncio.to_thread(self._after.pop(0)[1])))
+            self._due.append(asyncio.create_task(asyncio.to_thread(self._after.pop(0)[1])))
 
     async def kill(self) -> None:
-        """kill -9, as long as it runs."""
+        """Kill a random replica at each interval, until cancelled."""
         assert self.plan.kill_every_s is not None
-        chance = random.Random(7)
         while True:
             await asyncio.sleep(self.plan.kill_every_s)
-            alive = sorted(pid for pid in self.pids if _is_replica(pid))
-            if alive:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    psutil.Process(chance.choice(alive)).kill()
-                    self.num_kills += 1
+            self._kill_one()
+
+    def _kill_one(self) -> None:
+        alive = sorted(pid for pid in self.pids if _is_replica(pid))
+        if alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(self._chance.choice(alive)).kill()
+                self.num_kills += 1
 
     async def run(self) -> Outcome:
         plan = self.plan
@@ -165,7 +171,7 @@ class _Run:
             wall_s = time.monotonic() - start_s
             for task in beside:
                 task.cancel()
-            await asyncio.gather(*self._happening)
+            await asyncio.gather(*self._due)
             stats = [translators.stats(), speakers.stats()]
         return Outcome(
             wall_s=wall_s,
@@ -178,12 +184,12 @@ class _Run:
 
 
 async def run(plan: Plan) -> Outcome:
-    """All segments through both pools, from when every replica serves."""
+    """Run all segments through both pools; the clock starts when every replica serves."""
     return await _Run(plan).run()
 
 
 async def _ready(*pools: Pool) -> None:
-    while any(pool.stats().num_serving < pool.stats().target for pool in pools):  # noqa: ASYNC110  # nobody tells
+    while any(pool.stats().num_serving < pool.stats().target for pool in pools):  # noqa: ASYNC110  # no event
         await asyncio.sleep(0.05)
 
 

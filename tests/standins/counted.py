@@ -1,4 +1,4 @@
-"""What translators and speakers that are counted share: a file in which each piece of work leaves a line."""
+"""A log for counted translators and speakers: a file to which each piece of work adds a line."""
 
 import os
 import time
@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 
 from actors import engine
 from actors.types import Task
-from cluster.keys import Keyring
+from cluster.storage.keys import Keyring
 
 
 class CountedConfig(engine.EngineConfig):
     log: str
-    """A file; every request that is computed adds a line to it: which process, under which key the result is
-    filed, whether it was there already, and what was asked for."""
+    """Log file with a line for each computed request: process, key of the result, "stored" if the store had it, and
+    the request."""
     store: str | None = None
-    """A folder; None to look into none."""
+    """Folder of the store; None for no lookups."""
     service_s: float = 0.0
 
 

@@ -1,4 +1,4 @@
-"""Gives back what it is given; or sleeps, fails, hangs or takes its process down, as the item says."""
+"""An engine that returns its items, or sleeps, fails, hangs or kills its process, as an item says."""
 
 import os
 import threading
@@ -23,10 +23,12 @@ class Item:
     fail: bool = False
     die: bool = False
     break_device: bool = False
-    """All that this process is asked afterwards fails."""
+    """Every later request to this process fails."""
     hang: bool = False
     hang_once: str | None = None
-    """A file: hangs if it does not exist, and makes it."""
+    """A file that the item creates before it hangs; it runs normally if the file exists."""
+    hang_until: str | None = None
+    """A file whose creation ends the wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +36,15 @@ class Echo:
     value: int
     pid: int
     node_id: str | None = None
-    """Ray's, if it ran there."""
+    """Ray's id of the node; None outside Ray."""
 
 
 class EchoConfig(engine.EngineConfig):
     load_error: bool = False
     die_loading_until: str | None = None
-    """A file in which loads are counted: the first two die."""
+    """A file that counts loads; the first two kill the process."""
     exhaust_above: int | None = None
-    """Items in a batch, beyond which memory is said to be exhausted."""
+    """Items in a batch beyond which it reports exhausted memory."""
 
 
 class Engine(engine.Engine[Item, Echo]):
@@ -84,6 +86,8 @@ class Engine(engine.Engine[Item, Echo]):
             if item.hang_once is not None:
                 Path(item.hang_once).touch()
             threading.Event().wait()
+        while item.hang_until is not None and not Path(item.hang_until).exists():
+            time.sleep(0.01)
         if item.fail:
             return ItemFailure(error=ItemError(f"item {item.value} is bad"))
         time.sleep(item.sleep_s)

@@ -1,4 +1,4 @@
-"""A transcriber that takes what it is given for one sentence, of so many words as there are seconds."""
+"""A transcriber that hears one sentence in each window, with a word for each second."""
 
 from collections.abc import Sequence
 from typing import ClassVar

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private.utils import write_ray_address
 from ray.cluster_utils import Cluster
 
 STORE_BYTES = 80_000_000
+START_S = 300.0
+"""In which every node must register, however busy the machine is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +25,14 @@ class Node:
     cluster: Cluster
     node: Any
 
+    def add_like(self, **settings: Any) -> Node:
+        """Add another node to the same cluster, and wait until it is there."""
+        added = Node(self.cluster, self.cluster.add_node(object_store_memory=STORE_BYTES, **settings))
+        self.cluster.wait_for_nodes(timeout=START_S)
+        return added
+
     def drop(self) -> None:
-        """As if its power had failed."""
+        """Remove the node at once, as a power failure does."""
         self.cluster.remove_node(self.node, allow_graceful=False)
 
 
@@ -31,12 +42,15 @@ def cluster(
     *,
     dashboard: bool = False,
     num_cpus: int = 16,
+    head_cpus: int | None = None,
     metrics_interval_ms: int = 10_000,
     **worker: Any,
 ) -> Iterator[tuple[Cluster, list[Node]]]:
-    """A head and so many more nodes, each with room for all replicas; this process is connected to it."""
+    """Start a head node and further ones, each with room for all replicas, and connect to them."""
+    folder = tempfile.mkdtemp(prefix="ray-")  # short: it is part of the names of sockets
     head = {
-        "num_cpus": num_cpus,
+        "temp_dir": folder,
+        "num_cpus": num_cpus if head_cpus is None else head_cpus,
         "object_store_memory": STORE_BYTES,
         "include_dashboard": dashboard,
         "_system_config": {
@@ -50,6 +64,8 @@ def cluster(
         # Its ports are fixed otherwise, and an agent that finds its own taken lives on without taking jobs.
         head |= {"dashboard_port": _free_port(), "dashboard_agent_listen_port": _free_port()}
     made = Cluster(initialize_head=True, head_node_args=head)
+    # Ray's jobs join the cluster that this file names. In the default folder it is the one that was started last.
+    write_ray_address(made.address, folder)
     try:
         settings = {"num_cpus": num_cpus, "object_store_memory": STORE_BYTES} | worker
         workers = []
@@ -57,12 +73,13 @@ def cluster(
             if dashboard:
                 settings["dashboard_agent_listen_port"] = _free_port()
             workers.append(Node(made, made.add_node(**settings)))
-        made.wait_for_nodes()
+        made.wait_for_nodes(timeout=START_S)
         ray.init(address=made.address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         yield made, workers
     finally:
         ray.shutdown()
         made.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _free_port() -> int:

@@ -1,4 +1,4 @@
-"""Loads, or does not, as its options say; and refuses every item."""
+"""An engine that loads or fails to, as its options say, and refuses every item."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar

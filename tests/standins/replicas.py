@@ -1,4 +1,4 @@
-"""Replicas that are only a few tasks of the event loop, and a world in which they live."""
+"""Fake replicas, which run as tasks of the event loop."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from actors.device import GpuUse
 from actors.host import BatchReport
 from actors.types import Task
-from cluster.config import PoolConfig, StageConfig
-from cluster.pool import Pool
-from cluster.replicas import Replica, ReplicaDiedError
-from cluster.scheduling import BatchLimits
-from cluster.starting import Starts
+from cluster.config.schema import BatchLimits, PoolConfig, StageConfig
+from cluster.pools.pool import Pool
+from cluster.pools.replicas import Replica, ReplicaDiedError
+from cluster.pools.start_limit import StartLimiter
 from tests.standins.echo import Item
 
 
@@ -62,7 +62,7 @@ class Fake(Replica):
             results = [self.world.on_item(item) for item in batch]
         for _ in range(self.world.lag):
             await asyncio.sleep(0)
-        return BatchReport(results=results, run_s=self.world.run_s, exhausted_cost=exhausted_cost)
+        return BatchReport(results=results, run_s=self.world.run_s, exhausted_cost=exhausted_cost, gpu=self.world.gpu)
 
     async def _unload(self) -> None:
         self.state = "closed"
@@ -74,15 +74,17 @@ class Fake(Replica):
 
 
 class World:
-    """Where fakes come from, and what they share."""
+    """Makes fake replicas, and sets their behaviour."""
 
     def __init__(self) -> None:
         self.replicas: list[Fake] = []
         self.order_run: list[int] = []
         self.run_s = 0.5
-        """What each batch says it took."""
+        """Engine time that each batch reports."""
+        self.gpu: GpuUse | None = None
+        """Reading of the GPU that each batch reports."""
         self.lag = 0
-        """Turns of the loop that an answer takes, while the next batch runs: it is lost if that kills the replica."""
+        """Turns of the loop by which an answer is late: it is lost if the next batch kills the replica."""
         self.gate = asyncio.Event()
         self.gate.set()
         self.on_item: Callable[[Item], Any] = lambda item: item.value
@@ -101,12 +103,12 @@ class World:
         replicas: int = 1,
         max_items: int = 4,
         in_flight: int = 2,
-        starts: Starts | None = None,
+        start_limiter: StartLimiter | None = None,
         **settings: Any,
     ) -> Pool:
-        batch = BatchLimits(max_items=max_items, in_flight=in_flight, max_wait_s=0)
+        batch = BatchLimits(max_items=max_items, in_flight=in_flight)
         config = PoolConfig(replicas=replicas, batch=batch, **{"restart_delay_s": 0.0, **settings})
-        return Pool("translation", stage_with(config), self.start, starts=starts)
+        return Pool("translation", stage_with(config), self.start, start_limiter=start_limiter)
 
 
 def stage_with(config: PoolConfig, **options: Any) -> StageConfig:

@@ -1,4 +1,4 @@
-"""Takes as long as it is told to, per item or per call, and gives back what it was given and by which process."""
+"""An engine that sleeps per item or per call, and returns the items with its process number."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""A voice that hums: as long as is wanted of it, and naturally 20 characters a second."""
+"""A voice that hums for the requested time; by itself it speaks 20 characters a second."""
 
 from collections.abc import Sequence
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""As ``speaks``, but it falls silent for ever behind so many lines."""
+"""A voice like ``speaks`` that hangs after a number of lines."""
 
 import threading
 from collections.abc import Sequence

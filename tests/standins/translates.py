@@ -1,4 +1,4 @@
-"""A translator that says the same, and in which language."""
+"""A translator that returns the text with the name of the language."""
 
 from collections.abc import Sequence
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""A transcriber that hears nothing, waits as long as it is told, or takes its process down."""
+"""A transcriber that hears nothing: it waits for a file to go, or kills its process."""
 
 import os
 import time
@@ -12,7 +12,7 @@ from actors.types import ASR_HZ, TranscribeRequest, Transcript
 
 class WaitingConfig(engine.EngineConfig):
     folder: str
-    """Of ``pid-…``, one for each process that has begun to listen, and ``hold``: while that exists, nothing ends."""
+    """A folder with a file ``pid-…`` for each process that began to transcribe; while ``hold`` exists, none ends."""
     fatal_s: float = 1e9
     """A window this long kills the process."""
 

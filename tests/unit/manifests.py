@@ -3,11 +3,10 @@
 from random import Random
 
 from actors.types import media_time
-from cluster.fitting import Rung
+from cluster.flags import Flag
 from cluster.manifest import (
     CandidateRecord,
     DubRecord,
-    Flag,
     InputRecord,
     Manifest,
     PoolRecord,
@@ -19,6 +18,8 @@ from cluster.manifest import (
     WordRecord,
     status_of,
 )
+from cluster.timing.fit import Rung
+from cluster.verdicts import video_verdict
 
 ENGLISH = (
     "Good morning, and thank you all for coming so early.",
@@ -95,6 +96,7 @@ def sample_manifest(
     return Manifest(
         status=status_of((), [utterance for dub in dubs for utterance in dub.utterances]),
         flags=(),
+        verdict=video_verdict([utterance.flags for dub in dubs for utterance in dub.utterances], 0.25),
         input=_input(input_name, duration_s, "en"),
         media_file="rivers.dubbed.mp4",
         segments=tuple(segments),

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
-from cluster.deadline import within
-from tests.virtual_time import in_virtual_time
+from cluster.streams import within
+from tests.virtual_time import in_virtual_time, pass_time
 
 
 async def answer_after(delay_s: float, result: str = "answer") -> str:
@@ -55,12 +54,13 @@ async def test_whoever_is_cancelled_cancels_what_it_waits_for() -> None:
     assert ended.is_set()
 
 
+@in_virtual_time
 async def test_time_in_which_the_loop_was_blocked_does_not_count() -> None:
     """The answer comes 60 ms from now; the loop is blocked for twice the deadline, and looks only then."""
     loop = asyncio.get_running_loop()
     answer = loop.create_future()
     waiting = asyncio.create_task(within(0.2, answer))
     await asyncio.sleep(0)
-    time.sleep(0.4)  # noqa: ASYNC251  # that is the point
+    pass_time(0.4)
     loop.call_later(0.06, answer.set_result, "late")
     assert await waiting == "late"

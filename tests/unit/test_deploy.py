@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 import ray.autoscaler
 import yaml
+from ray.autoscaler._private.kuberay.autoscaling_config import _get_custom_resources
 from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
@@ -19,6 +20,11 @@ from serve.app import app, wanted_dispatchers
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
+
+CACHES = {"RAYDUB_STORE", "RAYDUB_CACHE", "HF_HUB_CACHE", "TTS_HOME", "COQUI_TOS_AGREED"}
+GRACEFUL_STOP_S = 53
+"""A dispatcher's, with the default settings: measured."""
+DATABASE_VARIABLE = "RAYDUB_DATABASE_URL"
 
 
 def load(name: str) -> dict[str, Any]:
@@ -57,7 +63,14 @@ def test_kuberay_finds_what_it_relies_on(name: str, kind: str) -> None:
     for container in containers:
         # KubeRay tells Ray what a node has by its limits: requests that differ would be promised twice.
         assert container["resources"]["limits"] == container["resources"]["requests"]
-        assert {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAYDUB_STORE"} <= {each["name"] for each in container["env"]}
+        # Offline containers find weights only where the prefetch job put them.
+        assert CACHES.issubset(each["name"] for each in container["env"])
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    # With the token in the environment alone, the autoscaler and the job submitter are refused.
+    assert spec["authOptions"] == {"mode": "token", "secretName": "raydub-ray-token"}
+    for pod in pods:
+        assert pod["template"]["spec"]["terminationGracePeriodSeconds"] > GRACEFUL_STOP_S
+        assert pod["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
     [gpu] = groups["gpu"]["template"]["spec"]["containers"]
     assert gpu["resources"]["limits"]["nvidia.com/gpu"] == "1"
     for pod in pods:
@@ -67,7 +80,67 @@ def test_kuberay_finds_what_it_relies_on(name: str, kind: str) -> None:
 
 
 def test_all_three_describe_the_same_cluster() -> None:
-    assert cluster_spec("raycluster.yaml") == cluster_spec("rayjob.yaml") == cluster_spec("rayservice.yaml")
+    """All but the database, which only the service has."""
+    service = cluster_spec("rayservice.yaml")
+    for pod in (service["headGroupSpec"], *service["workerGroupSpecs"]):
+        [container] = pod["template"]["spec"]["containers"]
+        container["env"] = [each for each in container["env"] if each["name"] != DATABASE_VARIABLE]
+    assert cluster_spec("raycluster.yaml") == cluster_spec("rayjob.yaml") == service
+
+
+def test_the_deployed_service_keeps_its_jobs_in_a_database_server() -> None:
+    """SQLite's write-ahead log does not work on the shared volume."""
+    head = cluster_spec("rayservice.yaml")["headGroupSpec"]["template"]["spec"]["containers"][0]
+    [url] = [each for each in head["env"] if each["name"] == DATABASE_VARIABLE]
+    assert url["valueFrom"]["secretKeyRef"]["name"] == "raydub-database"
+
+
+def test_dispatchers_run_on_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They decode media, and ask for no processor: without more, the head would do."""
+    monkeypatch.setenv(DATABASE_VARIABLE, "postgresql+psycopg://raydub@database/raydub")
+    [application] = yaml.safe_load(load("rayservice.yaml")["spec"]["serveConfigV2"])["applications"]
+    deployment = call_user_app_builder_with_args_if_necessary(app, application["args"])._bound_deployment
+    needed = deployment.ray_actor_options["resources"]
+    cluster = cluster_spec("rayservice.yaml")
+    assert "resources" not in cluster["headGroupSpec"]["rayStartParams"]
+    for group in cluster["workerGroupSpecs"]:
+        offered = _get_custom_resources({}, group["rayStartParams"], group["groupName"])
+        assert all(offered[name] >= number for name, number in needed.items())
+    assert needed
+
+
+def test_the_prefetch_job_puts_weights_where_the_cluster_looks() -> None:
+    [job] = load("prefetch.yaml")["spec"]["template"]["spec"]["containers"]
+    head = cluster_spec("raycluster.yaml")["headGroupSpec"]["template"]["spec"]["containers"][0]
+    fetched = {each["name"]: each["value"] for each in job["env"]}
+    used = {each["name"]: each.get("value") for each in head["env"]}
+    assert fetched.pop("HF_HUB_OFFLINE") == "0"
+    assert fetched.items() <= used.items()
+    assert job["image"] == head["image"]
+
+
+def test_the_language_model_is_the_one_that_the_configuration_asks() -> None:
+    documents = {tree["kind"]: tree for tree in yaml.safe_load_all((DEPLOY / "llm.yaml").read_text(encoding="utf-8"))}
+    options = yaml.safe_load((ROOT / "configs" / "llm.yaml").read_text(encoding="utf-8"))["translation"]["options"]
+    service, pod = documents["Service"], documents["Deployment"]["spec"]["template"]
+    [port] = service["spec"]["ports"]
+    assert options["base_url"] == f"http://{service['metadata']['name']}:{port['port']}/v1"
+    [container] = pod["spec"]["containers"]
+    assert f"--model={options['model']}" in container["args"]
+    assert service["spec"]["selector"] == pod["metadata"]["labels"]
+    assert documents["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == pod["metadata"]["labels"]
+    assert documents["Deployment"]["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"]
+    [key] = [each["valueFrom"]["secretKeyRef"] for each in container["env"] if each["name"] == "VLLM_API_KEY"]
+    header = (DEPLOY / "llm.yaml").read_text(encoding="utf-8").partition("apiVersion")[0]
+    assert f"name: {options['api_key_env']}, valueFrom: {{secretKeyRef: {{name: {key['name']}, key: key}}}}" in header
+    mounts = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounts == {volume["name"] for volume in pod["spec"]["volumes"]}
+
+
+def test_aws_machines_have_an_image_with_a_driver() -> None:
+    """Ray's default image is of a system whose driver is too old."""
+    for node in load("ray-aws.yaml")["available_node_types"].values():
+        assert "nvidia-driver" in node["node_config"]["ImageId"]
 
 
 def test_the_service_is_the_one_in_the_configuration() -> None:
@@ -83,10 +156,10 @@ def test_the_batch_is_one_that_the_entry_point_takes() -> None:
     from typer.main import get_command
     from typer.testing import CliRunner
 
-    from cluster.job import app
+    from cluster.cli.batch_job import app
 
     words = load("rayjob.yaml")["spec"]["entrypoint"].split()
-    assert words[:3] == ["python", "-m", "cluster.job"]
+    assert words[:3] == ["python", "-m", "cluster.cli.batch_job"]
     assert get_command(app).make_context("job", words[3:]).params["to"] == "pt"
     assert CliRunner().invoke(app, ["--help"]).exit_code == 0
 
@@ -99,7 +172,7 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
         for target in panel["targets"]
         for name in re.findall(r"ray_(raydub_\w+?)(?:_total|_sum|_count|_bucket)?\b", target["expr"])
     }
-    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "cluster").glob("*.py"))
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "cluster").rglob("*.py"))
     assert len(asked) >= 7
     assert [name for name in sorted(asked) if f'"{name}"' not in source] == []
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])

@@ -36,6 +36,22 @@ def test_every_record_says_what_it_is_about() -> None:
     assert "job=- stage=- replica=-" in after
 
 
+def test_a_name_with_a_line_feed_breaks_no_record() -> None:
+    first, *traceback = lines(
+        r"""
+        with logs.log_context(job="night\nERROR talk.mp4"):
+            try:
+                raise ValueError("a\tb")
+            except ValueError:
+                log.exception("not read path=%s", "night\n.mp4")
+        """
+    )
+    assert r"job=night\x0aERROR talk.mp4" in first
+    assert first.endswith(r"not read path=night\x0a.mp4")
+    assert traceback[0] == "Traceback (most recent call last):"
+    assert len(traceback) > 2
+
+
 def test_libraries_are_heard_from_warning_up() -> None:
     [line] = lines(
         """

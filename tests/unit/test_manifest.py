@@ -5,21 +5,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from manifests import sample_manifest, unchanged_manifest
 from pydantic import ValidationError
 
 from actors.types import Segment, Unit, Word
 from cluster import manifest as manifests
-from cluster.fitting import Fit, Rung
-from cluster.manifest import (
-    DEGRADING,
-    Flag,
-    Manifest,
-    SegmentRecord,
-    UnitRecord,
-    flags_of,
-    status_of,
-)
+from cluster.flags import DEGRADING, Flag
+from cluster.manifest import Manifest, SegmentRecord, UnitRecord, status_of
+from cluster.steps.speak import flags_of
+from cluster.timing.fit import Fit, Rung
+from tests.unit.manifests import sample_manifest, unchanged_manifest
 
 SEGMENT = Segment(
     id="s0001-00",
@@ -182,3 +176,15 @@ def test_versions_name_python_and_only_what_is_installed():
     assert found["python"].startswith("3.")
     assert "av" in found
     assert all(found.values())
+
+
+def test_a_path_that_is_no_utf8_is_kept_byte_for_byte() -> None:
+    path = os.fsdecode(b"/films/caf\xe9.mp4")
+    encoded = manifests.encoded_path(path)
+    assert encoded == "/films/caf%E9.mp4"
+    assert manifests.encoded_path("/films/café.mp4") is None
+    record = sample_manifest().input.model_copy(update={"path": path, "encoded_path": encoded})
+    again = manifests.InputRecord.model_validate_json(
+        record.model_copy(update={"path": "/films/caf\ufffd.mp4"}).model_dump_json()
+    )
+    assert os.fsencode(again.file) == b"/films/caf\xe9.mp4"

@@ -7,19 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.types import Span
-from cluster.config import load_config
-from cluster.grading import graded
+from cluster.config.load import load_config
 from cluster.quality import (
     Band,
     Metric,
     Sounding,
     Verdict,
     chrf,
+    heard_measures,
+    hearing_errors,
     is_sampled,
     silent_share,
     timing_measures,
-    word_error_rate,
 )
+from cluster.steps.grade import graded
 from tests.unit.manifests import sample_manifest
 
 CONFIG = load_config("offline").quality
@@ -35,9 +36,11 @@ def line(start_s: float, end_s: float, slot_end_s: float | None = None, speaker:
 @pytest.mark.parametrize(
     ("metric", "value", "verdict"),
     [
-        (Metric.WER, 0.05, Verdict.GOOD),
-        (Metric.WER, 0.06, Verdict.FAIR),
-        (Metric.WER, 0.16, Verdict.FAIL),
+        (Metric.WER, 0.1, Verdict.GOOD),
+        (Metric.WER, 0.11, Verdict.FAIR),
+        (Metric.WER, 0.31, Verdict.FAIL),
+        (Metric.CER, 0.25, Verdict.FAIR),
+        (Metric.CER, 0.26, Verdict.FAIL),
         (Metric.COSINE, 0.79, Verdict.GOOD),
         (Metric.COSINE, 0.49, Verdict.FAIL),
         (Metric.DURATION_RATIO, 1.0, Verdict.GOOD),
@@ -57,8 +60,8 @@ def test_default_thresholds(metric: Metric, value: float, verdict: Verdict | Non
 
 
 def test_thresholds_merge_with_the_defaults() -> None:
-    config = load_config("offline", ["quality.thresholds.wer.good_to=0.1"]).quality
-    assert config.band(Metric.WER) == Band(good_to=0.1, fail_above=0.15)
+    config = load_config("offline", ["quality.thresholds.wer.good_to=0.2"]).quality
+    assert config.band(Metric.WER) == Band(good_to=0.2, fail_above=0.3)
     assert config.band(Metric.COSINE) == CONFIG.band(Metric.COSINE)
 
 
@@ -79,11 +82,14 @@ def test_a_band_that_fails_what_is_good_is_refused() -> None:
     ],
 )
 def test_word_error_rate(said: str, heard: str, language: str, rate: float) -> None:
-    assert word_error_rate(said, heard, language) == pytest.approx(rate)
+    errors = hearing_errors(said, heard, language)
+    assert errors is not None
+    assert errors.wer == pytest.approx(rate)
 
 
 def test_nothing_to_say_has_no_error_rate() -> None:
-    assert word_error_rate("…", "hum", "pt") is None
+    assert hearing_errors("…", "hum", "pt") is None
+    assert {(measure.value, measure.verdict) for measure in heard_measures("…", "hum", "pt", CONFIG)} == {(None, None)}
 
 
 def test_chrf_tells_near_from_far() -> None:
@@ -153,3 +159,17 @@ def test_a_language_nobody_can_read_aloud_says_why() -> None:
     [pace] = [measure for measure in utterances[0].quality if measure.metric is Metric.SYLLABLES_PER_S]
     assert pace.value is None
     assert "tlh" in (pace.why or "")
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "language"),
+    [
+        ("Custa R$ 45,30 às 14h30.", "custa quarenta e cinco reais e trinta centavos às catorze e trinta", "pt"),
+        ("São vinte por cento.", "São 20%.", "pt"),
+        ("Call Dr. Smith in 1984.", "call Doctor Smith in nineteen eighty-four", "en"),
+    ],
+)
+def test_a_number_heard_as_it_was_said_is_no_error(said: str, heard: str, language: str) -> None:
+    errors = hearing_errors(said, heard, language)
+    assert errors is not None
+    assert (errors.wer, errors.cer) == (0.0, 0.0)

@@ -22,7 +22,7 @@ async def _leaves_nothing_behind() -> AsyncIterator[None]:
     assert asyncio.all_tasks() <= tasks | {asyncio.current_task()}
     left = [thread for thread in set(threading.enumerate()) - threads if thread.name == "stream"]
     for thread in left:  # the source is closed; the thread's last lines may still run
-        thread.join(timeout=5)
+        thread.join(timeout=60)
     assert not any(thread.is_alive() for thread in left)
 
 
@@ -90,7 +90,7 @@ class Blocking:
 
     def wait_for(self, num_pulled: int) -> None:
         with self.pulled:
-            assert self.pulled.wait_for(lambda: self.num_pulled >= num_pulled, timeout=10)
+            assert self.pulled.wait_for(lambda: self.num_pulled >= num_pulled, timeout=60)
 
 
 async def test_from_thread_gives_everything_in_order() -> None:
@@ -474,7 +474,7 @@ async def test_who_waits_for_the_next_item_is_told_when_the_stream_is_closed() -
 
     stream = with_next(endless())
     _, following = await anext(stream)
-    waiting = asyncio.create_task(asyncio.wait_for(following, 5))
+    waiting = asyncio.create_task(asyncio.wait_for(following, 60))
     await asyncio.sleep(0)
     await stream.aclose()  # type: ignore[attr-defined]
     assert await waiting is None

@@ -1,4 +1,4 @@
-"""The first schema"""
+"""The first schema."""
 
 from __future__ import annotations
 
@@ -12,6 +12,31 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _create_api_keys()
+    _create_deliveries()
+    _create_dubs()
+    _create_edits()
+    _create_events()
+    _create_targets()
+
+
+def downgrade() -> None:
+    op.drop_table("targets")
+    op.drop_table("events")
+    op.drop_table("edits")
+    with op.batch_alter_table("dubs", schema=None) as batch_op:
+        batch_op.drop_index("dubs_by_state")
+        batch_op.drop_index("dubs_by_owner")
+
+    op.drop_table("dubs")
+    with op.batch_alter_table("deliveries", schema=None) as batch_op:
+        batch_op.drop_index("deliveries_due")
+
+    op.drop_table("deliveries")
+    op.drop_table("api_keys")
+
+
+def _create_api_keys() -> None:
     op.create_table(
         "api_keys",
         sa.Column("id", sa.String(length=16), nullable=False),
@@ -22,6 +47,9 @@ def upgrade() -> None:
         sa.Column("revoked_s", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
+
+
+def _create_deliveries() -> None:
     op.create_table(
         "deliveries",
         sa.Column("id", sa.String(length=40), nullable=False),
@@ -37,6 +65,8 @@ def upgrade() -> None:
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
         batch_op.create_index("deliveries_due", ["delivered_s", "due_s"], unique=False)
 
+
+def _create_dubs() -> None:
     op.create_table(
         "dubs",
         sa.Column("id", sa.String(length=40), nullable=False),
@@ -71,6 +101,8 @@ def upgrade() -> None:
         batch_op.create_index("dubs_by_owner", ["owner", "id"], unique=False)
         batch_op.create_index("dubs_by_state", ["state", "lease_until_s"], unique=False)
 
+
+def _create_edits() -> None:
     op.create_table(
         "edits",
         sa.Column("dub_id", sa.String(length=40), nullable=False),
@@ -81,6 +113,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["dub_id"], ["dubs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("dub_id", "utterance_id"),
     )
+
+
+def _create_events() -> None:
     op.create_table(
         "events",
         sa.Column("dub_id", sa.String(length=40), nullable=False),
@@ -91,6 +126,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["dub_id"], ["dubs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("dub_id", "number"),
     )
+
+
+def _create_targets() -> None:
     op.create_table(
         "targets",
         sa.Column("dub_id", sa.String(length=40), nullable=False),
@@ -102,19 +140,3 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["dub_id"], ["dubs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("dub_id", "language"),
     )
-
-
-def downgrade() -> None:
-    op.drop_table("targets")
-    op.drop_table("events")
-    op.drop_table("edits")
-    with op.batch_alter_table("dubs", schema=None) as batch_op:
-        batch_op.drop_index("dubs_by_state")
-        batch_op.drop_index("dubs_by_owner")
-
-    op.drop_table("dubs")
-    with op.batch_alter_table("deliveries", schema=None) as batch_op:
-        batch_op.drop_index("deliveries_due")
-
-    op.drop_table("deliveries")
-    op.drop_table("api_keys")

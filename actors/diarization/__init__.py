@@ -1,0 +1,1 @@
+"""Engines that tell voices apart: one file each."""

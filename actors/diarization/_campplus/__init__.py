@@ -1,0 +1,1 @@
+"""Parts of the engine campplus: its features, its weights and its network."""

@@ -1,0 +1,1 @@
+"""Parts of the coqui and xtts engines: checkpoints, text, VITS. Never an engine by itself."""

@@ -1,0 +1,1 @@
+"""Parts shared by encoder-decoder translators: windows, hypotheses, conversion. Never an engine by itself."""

@@ -1,0 +1,150 @@
+"""Measures how well speakers are told apart, and for how much CPU time.
+
+DIR holds recordings, each beside an RTTM file of the same stem; without one, talks of one, two, three and five made
+voices are spoken. Prints the diarization error rate (collar 0.25 s) with its parts, as a dub tells speakers apart: with
+its lookahead. Bound on the made talks: 10 % of error, and 10 % of a dub's CPU time.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.engine import Engine, make_engine
+from actors.types import ASR_HZ, Samples, SpeakerTurn, VoicePrints, VoiceRequest, Window
+from bench.diarization_error import DiarizationError, diarization_error
+from bench.made_talks import make_talk
+from cluster.audio.windows import cut_windows
+from cluster.config.load import load_config
+from cluster.media.config import MediaConfig
+from cluster.media.sandbox import decode_audio, inspect
+from cluster.speakers.config import SpeakersConfig
+from cluster.speakers.rttm import read_rttm
+from cluster.speakers.tracker import SpeakerTracker
+from cluster.speakers.turns import joined
+from cluster.steps.diarize import with_turns
+
+MAX_PAUSE_S = 0.5
+"""A shorter pause is part of a turn, as those who annotate have it."""
+MADE = (1, 2, 2, 3, 5)
+"""Number of voices of each made talk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    name: str
+    error: DiarizationError
+    duration_s: float
+    cpu_s: float
+    """CPU time of finding speech, describing voices and grouping them, without decoding."""
+
+    def record(self) -> dict[str, Any]:
+        return {"name": self.name, "der": self.error.der, **asdict(self.error), "cpu_s": self.cpu_s}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR")
+    parser.add_argument("--speakers", default="auto", help="auto, a number, or 'true' for the true number of each file")
+    parser.add_argument("--lookahead", type=float, default=SpeakersConfig().lookahead_s, help="seconds")
+    parser.add_argument("--duration", type=float, default=120.0, help="seconds of each made talk")
+    parser.add_argument("--set", action="append", default=[], metavar="K=V", help="as speakers.min_likeness=0.4")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    args = parser.parse_args()
+    settings = load_config("offline", [*args.set, f"speakers.lookahead_s={args.lookahead}"])
+    stage = settings.diarization
+    engine = make_engine("diarization", stage.engine, stage.options)
+    engine.load()
+    rows = []
+    for name, samples, reference in _recordings(args.folder) if args.folder else _made(args.duration):
+        count = len({turn.speaker for turn in reference}) if args.speakers == "true" else args.speakers
+        config = SpeakersConfig.model_validate({**settings.speakers.model_dump(), "count": count})
+        start = time.process_time()
+        found = asyncio.run(_diarize(samples, engine, config))
+        row = Row(
+            name=name,
+            error=diarization_error(reference, found),
+            duration_s=len(samples) / ASR_HZ,
+            cpu_s=time.process_time() - start,
+        )
+        rows.append(row)
+        _print(row)
+    _summarise(rows, args.json)
+
+
+async def _diarize(samples: Samples, engine: Engine[Any, Any], config: SpeakersConfig) -> list[SpeakerTurn]:
+    async def windows() -> AsyncIterator[Window]:
+        for window in cut_windows([samples]):
+            yield window
+
+    async def describe(request: VoiceRequest, order: float) -> VoicePrints:
+        (prints,) = engine.run([request])
+        assert isinstance(prints, VoicePrints)
+        return prints
+
+    tracker = SpeakerTracker(config)
+    spoken = with_turns(windows(), describe, tracker, config)
+    return joined([turn async for each in spoken for turn in each.turns], MAX_PAUSE_S)
+
+
+def _recordings(folder: Path) -> Iterator[tuple[str, Samples, list[SpeakerTurn]]]:
+    import numpy as np
+
+    for rttm in sorted(folder.glob("*.rttm")):
+        recording = next(path for path in sorted(folder.glob(f"{rttm.stem}.*")) if path.suffix != ".rttm")
+        info = inspect(recording, MediaConfig())
+        blocks = decode_audio(info, info.audio[0], hz=ASR_HZ, channels="mono", config=MediaConfig())
+        yield rttm.stem, np.concatenate(list(blocks)), read_rttm(rttm)
+
+
+def _made(duration_s: float) -> Iterator[tuple[str, Samples, list[SpeakerTurn]]]:
+    """Talks of the first voices of Kokoro, in the language that it has most of."""
+    engine = make_engine("speech", "kokoro", {})
+    languages = [voice.languages[0] for voice in engine.voices]
+    language = max(languages, key=languages.count)
+    voices = [voice.name for voice in engine.voices if voice.languages[0] == language]
+    engine.load()
+    first = 0
+    for seed, count in enumerate(MADE):
+        chosen = [voices[(first + index) % len(voices)] for index in range(count)]
+        first += count
+        samples, turns = make_talk(engine, chosen, language, duration_s, seed)
+        yield f"{count} voices, seed {seed}", samples, turns
+
+
+def _print(row: Row) -> None:
+    error, speech_s = row.error, row.error.speech_s
+    print(
+        f"{row.name}: DER {error.der:.1%} (missed {error.missed_s / speech_s:.1%}, false alarm "
+        f"{error.false_alarm_s / speech_s:.1%}, confusion {error.confused_s / speech_s:.1%}), speakers "
+        f"{error.num_found} of {error.num_speakers}, {row.cpu_s / row.duration_s:.3f} CPU-s a second",
+        flush=True,
+    )
+
+
+def _summarise(rows: Sequence[Row], as_json: bool) -> None:
+    speech_s = sum(row.error.speech_s for row in rows)
+    total = {
+        part: sum(getattr(row.error, f"{part}_s") for row in rows) / speech_s
+        for part in ("missed", "false_alarm", "confused")
+    }
+    der = sum(total.values())
+    cpu = sum(row.cpu_s for row in rows) / sum(row.duration_s for row in rows)
+    print(f"all: DER {der:.1%}, {cpu:.3f} CPU-s a second")
+    if as_json:
+        records = [row.record() for row in rows]
+        print(json.dumps({"der": der, **total, "cpu_s_per_audio_s": cpu, "recordings": records}))
+
+
+if __name__ == "__main__":
+    main()

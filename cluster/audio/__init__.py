@@ -1,0 +1,1 @@
+"""Signal processing on sample arrays: windows, mixing, loudness. Never containers or codecs."""

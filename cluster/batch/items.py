@@ -1,0 +1,299 @@
+"""Items of a batch: read from the command line, or from a manifest in CSV, JSON lines or Parquet.
+
+A manifest's row has ``source`` and may have any other field of ``Item``. In CSV and Parquet ``to`` is
+``pt,es``, a mapping is JSON (``{"pt": "pf_dora"}``), and an empty cell is a field not given.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+)
+
+from actors import languages
+from actors.errors import ConfigError
+from cluster.config.load import check_item_settings, merged, overlaid
+from cluster.config.schema import Config
+from cluster.pipeline import Job, RemoteLocations
+from cluster.pools.routing import check_languages
+from cluster.speakers.config import speaker_settings
+from cluster.speakers.rttm import read_rttm
+from cluster.storage import locations
+
+MANIFEST_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
+MAX_ITEMS = 1_000_000
+
+
+def _split_tags(value: object) -> object:
+    return [tag for tag in (part.strip() for part in value.split(",")) if tag] if isinstance(value, str) else value
+
+
+def _parse_json(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"must be a JSON mapping: {error}") from error
+
+
+def _normalised(tag: str) -> str:
+    try:
+        return languages.normalise(tag)
+    except ConfigError as error:
+        raise ValueError(error.message) from error
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _check_location(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be a path or a URL")
+    return value
+
+
+Location = Annotated[str, PlainValidator(_check_location)]
+"""A path or URL. A file name may hold bytes that are not text; pydantic's strings refuse these (PEP 383)."""
+Tag = Annotated[str, AfterValidator(_normalised)]
+Tags = Annotated[tuple[Tag, ...], BeforeValidator(_split_tags), AfterValidator(lambda tags: tuple(dict.fromkeys(tags)))]
+ByTag = Annotated[Mapping[Tag, str], BeforeValidator(_parse_json)]
+Tree = Annotated[Mapping[str, Any], BeforeValidator(_parse_json)]
+
+
+class Item(BaseModel):
+    """One input, its targets and its own settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Location
+    """A path, or a URL: s3://, gs://, https://."""
+    to: Tags = ()
+    """Target languages; if empty, those of the command."""
+    source_language: Tag | None = Field(default=None, validation_alias=AliasChoices("from", "source_language"))
+    name: str | None = Field(default=None, pattern=r"^[^/\x00]*[^./\x00][^/\x00]*$", max_length=200)
+    """Name of the folder in the output; by default the source's name, with its suffix only where others share it."""
+    audio_track: int | None = Field(default=None, ge=0)
+    subtitles: str | None = None
+    """Path or URL; needs ``from``."""
+    target_subtitles: ByTag = {}
+    speakers: Annotated[str | None, BeforeValidator(_as_text)] = None
+    """Number of speakers, ``auto``, or the path of an RTTM file with the turns."""
+    voices: ByTag = {}
+    """Language → voice."""
+    glossary: Annotated[Mapping[Tag, Mapping[str, str]], BeforeValidator(_parse_json)] = {}
+    """Language → {term: translation}, where the translation engine has an option ``glossary``."""
+    settings: Annotated[Tree, AfterValidator(check_item_settings)] = {}
+    """Other settings of the dub, as a tree: {"mixing": {"duck_db": -18}}. Those of ``ITEM_SETTINGS``."""
+    priority: int = Field(default=0, ge=-100, le=100)
+    """Higher ones begin first."""
+
+    def overlay(self) -> dict[str, Any]:
+        """Settings that replace those of the run's configuration."""
+        tree = dict(self.settings)
+        if self.speakers is not None:
+            tree = merged(tree, {"speakers": speaker_settings(self.speakers)})
+        if self.voices:
+            tree = merged(tree, {"speech": {"voices": dict(self.voices)}})
+        if self.glossary:
+            tree = merged(tree, {"translation": {"options": {"glossary": dict(self.glossary)}}})
+        return tree
+
+
+def read_items(location: str) -> list[Item]:
+    """Read and check every row. Raises ConfigError with the row's number, counted from 1 without the header."""
+    data = locations.read_bytes(location)
+    if data is None:
+        raise ConfigError(f"the manifest must exist; {location} does not")
+    items = []
+    for number, row in enumerate(_rows(location, data), 1):
+        if number > MAX_ITEMS:
+            raise ConfigError(f"a manifest must have at most {MAX_ITEMS} rows; {location} has more; split it")
+        try:
+            items.append(Item.model_validate(row))
+        except ValidationError as error:
+            raise ConfigError(f"{location}, row {number}: {_explain(error)}") from error
+    if not items:
+        raise ConfigError(f"a manifest must have rows; {location} has none")
+    return items
+
+
+def is_manifest(location: str) -> bool:
+    return location.lower().endswith(MANIFEST_SUFFIXES)
+
+
+def jobs_of(items: Sequence[Item], out: str, config: Config) -> list[Job]:
+    """Jobs with an output folder each in ``out``, a path or a URL. Raises ConfigError."""
+    jobs = []
+    for item, folder in zip(items, _folder_names(items), strict=True):
+        try:
+            _check_turns(item)
+            jobs.append(_job(item, locations.join(out, folder), config))
+        except ConfigError as error:
+            raise ConfigError(
+                error.message if len(items) == 1 else f"{locations.for_people(item.source)}: {error.message}"
+            ) from error
+    check_outputs(jobs)
+    return jobs
+
+
+def check_outputs(jobs: Sequence[Job]) -> None:
+    """Raise ConfigError if two jobs write to one folder, or a job writes to the folder of its input."""
+    by_out: dict[str, Job] = {}
+    for job in jobs:
+        other = by_out.setdefault(job.out_location, job)
+        if other is not job:
+            one, two = (locations.for_people(each.source_location) for each in (other, job))
+            raise ConfigError(
+                f"inputs must differ in name, because each gets its own folder; {one} and {two} would both write "
+                f"{job.out_location}; give one a `name` in a manifest, or dub them with different --out"
+            )
+        if job.remote is None and job.source.resolve().parent == job.out.resolve():
+            raise ConfigError(
+                f"an input must not be in the folder of its results, which may replace it; {job.source} is in "
+                f"{job.out}; choose another --out"
+            )
+
+
+def _folder_names(items: Sequence[Item]) -> list[str]:
+    """The name of each item's folder: ``note.amr`` and ``note.oga`` beside each other are told apart by the suffix."""
+    names = [PurePath(locations.name_of(item.source)) for item in items]
+    folders = [item.name or folder_name(name) for item, name in zip(items, names, strict=True)]
+    num_sharing = Counter(folders)
+    return [
+        name.name if item.name is None and num_sharing[folder] > 1 else folder
+        for item, name, folder in zip(items, names, folders, strict=True)
+    ]
+
+
+def _job(item: Item, folder: str, config: Config) -> Job:
+    """The job of an item whose results go to ``folder``, a path or a URL."""
+    _check(item, config)
+    own_text = {*item.target_subtitles, *([item.source_language] if item.subtitles is not None else [])}
+    check_languages(
+        overlaid(config, item.overlay()), item.source_language, item.to, own_text={tag for tag in own_text if tag}
+    )
+    name = locations.name_of(item.source)
+    remote = RemoteLocations(
+        source=_url(item.source),
+        out=_url(folder),
+        subtitles=_url(item.subtitles),
+        target_subtitles={
+            tag: location for tag, location in item.target_subtitles.items() if locations.is_url(location)
+        },
+    )
+    return Job(
+        source=Path(name if remote.source is not None else item.source),
+        targets=item.to,
+        source_language=item.source_language,
+        audio_track=item.audio_track,
+        out=Path(folder),
+        subtitles=None if item.subtitles is None or remote.subtitles is not None else Path(item.subtitles),
+        target_subtitles={
+            tag: Path(location) for tag, location in item.target_subtitles.items() if not locations.is_url(location)
+        },
+        remote=None if remote == RemoteLocations() else remote,
+        settings=item.overlay(),
+        priority=item.priority,
+    )
+
+
+def _check(item: Item, config: Config) -> None:
+    """Raise ConfigError if an item contradicts itself, or names an input that may not be read."""
+    if not item.to:
+        name = locations.for_people(item.source)
+        raise ConfigError(f"{name} must have target languages; found none; give --to, or `to` in the manifest")
+    for target in item.to:
+        if item.source_language is not None and languages.same(item.source_language, target):
+            raise ConfigError(f"--to must differ from --from; found {target} and {item.source_language}")
+    if item.subtitles is not None and item.source_language is None:
+        raise ConfigError("--subtitles must be in a known language; none is given; add --from")
+    for target in item.target_subtitles:
+        if target not in item.to:
+            raise ConfigError(f"--target-subtitles must be of a language in --to; found {target}; add it to --to")
+    for location in (item.source, item.subtitles, *item.target_subtitles.values()):
+        if location is not None:
+            locations.check_input(location, config.fetch)
+
+
+def _check_turns(item: Item) -> None:
+    """Raise ConfigError if a file with turns is given and cannot be read."""
+    rttm = None if item.speakers is None else speaker_settings(item.speakers).get("rttm")
+    if rttm is not None:
+        if locations.is_url(str(rttm)):
+            raise ConfigError(f"a file with turns must be a path; found {rttm}; download it first")
+        read_rttm(Path(str(rttm)))
+
+
+def _url(location: str | None) -> str | None:
+    return location if location is not None and locations.is_url(location) else None
+
+
+def folder_name(path: PurePath) -> str:
+    """The name without its suffix; the whole name if only dots would be left, which mean other folders."""
+    return path.stem if path.stem.strip(".") else path.name
+
+
+def _rows(location: str, data: bytes) -> Iterator[Mapping[str, Any]]:
+    suffix = PurePosixPath(location).suffix.lower()
+    try:
+        if suffix == ".csv":
+            yield from _csv_rows(data.decode("utf-8-sig"))
+        elif suffix == ".parquet":
+            yield from _parquet_rows(data)
+        elif suffix in MANIFEST_SUFFIXES:
+            yield from (json.loads(line) for line in data.decode("utf-8-sig").splitlines() if line.strip())
+        else:
+            raise ConfigError(f"a manifest must end in {', '.join(MANIFEST_SUFFIXES)}; found {location}")
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise ConfigError(f"{location} must be a readable {suffix[1:]} file: {' '.join(str(error).split())}") from error
+
+
+def _csv_rows(text: str) -> Iterator[Mapping[str, Any]]:
+    for row in csv.DictReader(io.StringIO(text), restkey="cells without a header", strict=True):
+        yield _without_empty(row)
+
+
+def _parquet_rows(data: bytes) -> Iterator[Mapping[str, Any]]:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ConfigError("a Parquet manifest needs pyarrow: pip install 'raydub[parquet]'") from error
+    for row in pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist():
+        # Parquet has columns of mappings and lists; pyarrow gives a mapping as a list of pairs.
+        yield {key: dict(value) if _is_pairs(value) else value for key, value in _without_empty(row).items()}
+
+
+def _is_pairs(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(pair, tuple) for pair in value)
+
+
+def _without_empty(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if value is not None and value != ""}
+
+
+def _explain(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = ("from" if name == "source_language" else name for name in Item.model_fields)
+        return f"field {where} is unknown; known here: {', '.join(known)}"
+    if problem["type"] == "missing":
+        return f"field {where} must be given"
+    return f"field {where} must be valid: {problem['msg']}; found {problem.get('input')!r}"

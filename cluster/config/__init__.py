@@ -1,0 +1,1 @@
+"""The typed configuration and how YAML files become one. Never behaviour."""

@@ -1,0 +1,1 @@
+"""The demo talk: script, slides, video. Never used by a dub."""

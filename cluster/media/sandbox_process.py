@@ -1,0 +1,260 @@
+"""The processes of the sandbox: a server that forks, and its children, each of which does one request and ends."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import gc
+import json
+import logging
+import os
+import pickle
+import resource
+import select
+import signal
+import socket
+import struct
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av.error
+import numpy as np
+
+from actors.errors import DubbingError, MediaError
+from actors.types import Samples
+from cluster.media.decode import Damage, decode_audio, decode_excerpt
+from cluster.media.extract import extract
+from cluster.media.hls import HlsWriter
+from cluster.media.mux import mux
+from cluster.media.plan import plan_output
+from cluster.media.probe import probe
+
+HEADER = struct.Struct("!cI")
+"""Kind and size of an answer, or of what a request goes on with."""
+BLOCK, RESULT, ERROR, END = b"B", b"R", b"E", b"Z"
+MAX_JSON_BYTES = 64 * 2**20
+TOO_LARGE = 4
+"""Exit status of a process that takes too much memory."""
+POLL_S, LONG_POLL_S, OPENING_S = 0.01, 0.05, 2.0
+MAX_OPEN_FILES = 64
+CLONE_NEWUSER, CLONE_NEWNET = 0x1000_0000, 0x4000_0000
+
+
+class Limits(NamedTuple):
+    memory_bytes: int
+    """Above what the server itself has."""
+    cpu_s: int
+    block_wall_s: int
+    """Wall time to the next block of sound; 0 for no limit."""
+    may_write: bool
+
+
+class Request(NamedTuple):
+    operation: str
+    arguments: tuple[Any, ...]
+    limits: Limits
+    folder: str
+    """The working folder, from which relative paths count."""
+
+
+def main() -> None:
+    """Fork for every pair of descriptors that comes through standard input; end when that is closed."""
+    logging.disable()
+    _leave_network()
+    gc.freeze()
+    control = socket.socket(fileno=0)
+    awake, wake = os.pipe()
+    for end in (awake, wake):
+        os.set_blocking(end, False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(wake)
+    children: dict[int, int] = {}
+    while True:
+        ready, _, _ = select.select([control.fileno(), awake], [], [])
+        if awake in ready:
+            os.read(awake, 4096)
+            _report_ended(children)
+        if control.fileno() not in ready:
+            continue
+        message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+        if not message:
+            for pid in children:
+                os.kill(pid, signal.SIGKILL)
+            os._exit(0)
+        data, status = descriptors
+        pid = os.fork()
+        if pid == 0:
+            for other in (*children.values(), status, awake, wake, 0):
+                os.close(other)
+            _serve(socket.socket(fileno=data))
+        os.close(data)
+        children[pid] = status
+
+
+def _report_ended(children: dict[int, int]) -> None:
+    """Tell the exit status of each child that ended."""
+    while children:
+        pid, wait_status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        status = children.pop(pid)
+        with contextlib.suppress(OSError):
+            os.write(status, str(os.waitstatus_to_exitcode(wait_status)).encode())
+        os.close(status)
+
+
+def _leave_network() -> None:
+    """Leave the host's network, where the kernel lets this user do so."""
+    with contextlib.suppress(OSError, AttributeError):
+        unshare = ctypes.CDLL(None, use_errno=True).unshare
+        if unshare(CLONE_NEWNET) != 0 and os.geteuid() != 0:
+            unshare(CLONE_NEWUSER | CLONE_NEWNET)
+
+
+def _serve(data: socket.socket) -> None:
+    """Do one request and end the process."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # nobody waits any more
+    size = struct.unpack("!I", data.recv(4, socket.MSG_WAITALL))[0]
+    # From the process that dubs, which is trusted.
+    request: Request = pickle.loads(data.recv(size, socket.MSG_WAITALL))  # noqa: S301
+    try:
+        os.chdir(request.folder)
+        _limit(request.limits)
+        _send(data, RESULT, _result(request, data))
+    except DubbingError as error:
+        _send(data, ERROR, {"type": type(error).__name__, "message": error.message})
+    except Exception:
+        _send(data, ERROR, {"type": "", "message": traceback.format_exc()})
+    finally:
+        os._exit(0)
+
+
+def _result(request: Request, data: socket.socket) -> Any:
+    return OPERATIONS[request.operation](data, request.limits, *request.arguments)
+
+
+def _limit(limits: Limits) -> None:
+    limit_bytes = _peak_bytes() + limits.memory_bytes
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
+    if not limits.may_write:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    threading.Thread(target=_end_beyond, args=[limit_bytes], daemon=True).start()
+
+
+def _end_beyond(limit_bytes: int) -> None:
+    started_s = time.monotonic()
+    while _peak_bytes() <= limit_bytes:
+        # Files that fill memory do so while they are opened; long decoding is watched more lightly.
+        time.sleep(POLL_S if time.monotonic() - started_s < OPENING_S else LONG_POLL_S)
+    os._exit(TOO_LARGE)
+
+
+def _peak_bytes() -> int:
+    """Peak memory of this program; that of ``getrusage`` includes the process from which it was forked."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def _send(data: socket.socket, kind: bytes, content: Any) -> None:
+    payload = json.dumps(content, default=str).encode()
+    data.sendall(HEADER.pack(kind, len(payload)) + payload)
+
+
+def _send_blocks(data: socket.socket, limits: Limits, blocks: Iterator[Samples]) -> None:
+    while True:
+        # Ends the process if the next block takes too long; not while it waits for its reader.
+        signal.setitimer(signal.ITIMER_REAL, limits.block_wall_s)
+        block = next(blocks, None)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if block is None:
+            return
+        data.sendall(HEADER.pack(BLOCK, block.nbytes))
+        data.sendall(block.tobytes())
+
+
+def _probe(data: socket.socket, limits: Limits, *arguments: Any) -> Any:
+    return dataclasses.asdict(dataclasses.replace(probe(*arguments), path=Path()))
+
+
+def _plan(data: socket.socket, limits: Limits, *arguments: Any) -> Any:
+    return dataclasses.asdict(plan_output(*arguments))
+
+
+def _audio(data: socket.socket, limits: Limits, info: Any, track: Any, hz: int, channels: Any, config: Any) -> Any:
+    damage = Damage()
+    _send_blocks(data, limits, decode_audio(info, track, hz=hz, channels=channels, config=config, damage=damage))
+    return dataclasses.asdict(damage)
+
+
+def _excerpt(
+    data: socket.socket,
+    limits: Limits,
+    info: Any,
+    track: Any,
+    start_s: float,
+    duration_s: float,
+    hz: int,
+    config: Any,
+) -> Any:
+    part = (decode_excerpt(info, track, start_s=start_s, duration_s=duration_s, hz=hz, config=config) for _ in range(1))
+    _send_blocks(data, limits, part)
+    return {}
+
+
+def _mux(data: socket.socket, limits: Limits, info: Any, dubs: Any, out: Path, source: Any, config: Any) -> Any:
+    return dataclasses.asdict(dataclasses.replace(mux(info, dubs, out, source=source, config=config), path=Path()))
+
+
+def _extract(
+    data: socket.socket, limits: Limits, path: Path, out: Path, index: int, with_video: bool, config: Any
+) -> Any:
+    extract(path, out, index, with_video=with_video, config=config)
+    return {}
+
+
+def _hls(
+    data: socket.socket, limits: Limits, folder: Path, info: Any, config: Any, num_channels: int, bits_per_s: int
+) -> Any:
+    try:
+        with HlsWriter(folder, info, config, num_channels=num_channels, bits_per_s=bits_per_s) as writer:
+            _send(data, RESULT, {})
+            for block in _received(data):
+                writer.write(np.frombuffer(block, np.float32).reshape(-1, num_channels))
+                _send(data, RESULT, {})
+    except (av.error.FFmpegError, OSError) as error:
+        raise MediaError(
+            f"{folder} must be writable for a live stream: {error.strerror or error}; free space"
+        ) from error
+    return {}
+
+
+def _received(data: socket.socket) -> Iterator[bytes]:
+    """The blocks that a request goes on with, up to its end. Raises EOFError if it ends without one."""
+    while True:
+        header = data.recv(HEADER.size, socket.MSG_WAITALL)
+        if len(header) < HEADER.size:
+            raise EOFError
+        kind, size = HEADER.unpack(header)
+        if kind == END:
+            return
+        yield data.recv(size, socket.MSG_WAITALL)
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "probe": _probe,
+    "plan": _plan,
+    "audio": _audio,
+    "excerpt": _excerpt,
+    "mux": _mux,
+    "extract": _extract,
+    "hls": _hls,
+}

@@ -1,0 +1,1 @@
+"""The HTML report of a finished dub. Never computes what it shows."""

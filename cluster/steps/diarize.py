@@ -1,0 +1,119 @@
+"""Tells the speakers of the source apart: each window gets its turns, once enough of what follows it was heard.
+
+Grouping by voice needs to compare: the first line waits until ``speakers.lookahead_s`` of audio are described, which
+costs a fraction of transcribing it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.errors import ItemError, ReplicaLostError
+from actors.types import Span, SpeakerTurn, VoicePrints, VoiceRequest, Window
+from cluster.speakers.config import SpeakersConfig
+from cluster.speakers.pieces import pieces_of
+from cluster.speakers.rttm import read_rttm
+from cluster.speakers.tracker import SpeakerTracker
+from cluster.speakers.turns import turns_of_one
+from cluster.steps.records import SpokenWindow
+from cluster.steps.source import DubContext
+from cluster.streams import closing, ordered_map
+
+log = logging.getLogger(__name__)
+
+MAX_REQUESTS = 8
+"""Windows whose voices are described at a time."""
+
+Describe = Callable[[VoiceRequest, float], Awaitable[VoicePrints]]
+"""Describes the voices of a window; the number is the start of the window."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Described:
+    window: Window
+    pieces: tuple[Span, ...]
+    prints: VoicePrints | None
+    """None if the engine failed."""
+
+
+async def spoken_windows(windows: AsyncIterator[Window], context: DubContext) -> AsyncIterator[SpokenWindow]:
+    """Each window with its turns: as given in a file, as told apart, or all of one speaker.
+
+    Raises ConfigError, EngineLoadError.
+    """
+    config = context.config.speakers
+    if config.rttm is not None:
+        given = await asyncio.to_thread(read_rttm, Path(config.rttm))
+        spoken = _with_given(windows, given)
+    elif not config.tells_apart:
+        spoken = _with_one(windows)
+    else:
+        pool = await context.pool("diarization", context.config.diarization)
+
+        async def describe(request: VoiceRequest, start_s: float) -> VoicePrints:
+            prints: VoicePrints = await pool.submit(request, order=context.progress.due_s(start_s))
+            return prints
+
+        spoken = with_turns(windows, describe, SpeakerTracker(config), config)
+    async with closing(spoken):
+        async for each in spoken:
+            yield each
+
+
+async def with_turns(
+    windows: AsyncIterator[Window], describe: Describe, tracker: SpeakerTracker, config: SpeakersConfig
+) -> AsyncIterator[SpokenWindow]:
+    """Each window with its turns, in order; ``lookahead_s`` of what follows it are compared first."""
+    waiting: deque[tuple[Window, range | None]] = deque()
+    described = ordered_map(windows, lambda window: _describe(window, describe), MAX_REQUESTS)
+    async with closing(described):
+        async for each in described:
+            numbers = None if each.prints is None else tracker.hear(each.pieces, each.prints)
+            waiting.append((each.window, numbers))
+            while waiting and each.window.end_s - waiting[0][0].end_s >= config.lookahead_s:
+                yield await asyncio.to_thread(_settled, *waiting.popleft(), tracker, is_all=False)
+    while waiting:
+        yield await asyncio.to_thread(_settled, *waiting.popleft(), tracker, is_all=True)
+
+
+async def _describe(window: Window, describe: Describe) -> _Described:
+    pieces = tuple(pieces_of(window.speech))
+    length_s = window.end_s - window.start_s
+    relative = (
+        Span(start_s=max(0.0, each.start_s - window.start_s), end_s=min(length_s, each.end_s - window.start_s))
+        for each in pieces
+    )
+    request = VoiceRequest(samples=window.samples, pieces=tuple(relative))
+    try:
+        prints = await describe(request, window.start_s)
+    except (ItemError, ReplicaLostError) as error:
+        log.warning("voices not told apart window=%d start_s=%.1f error=%s", window.index, window.start_s, error)
+        return _Described(window=window, pieces=pieces, prints=None)
+    return _Described(window=window, pieces=pieces, prints=prints)
+
+
+def _settled(window: Window, numbers: range | None, tracker: SpeakerTracker, *, is_all: bool) -> SpokenWindow:
+    turns = turns_of_one(window.speech) if numbers is None else tracker.turns(numbers, is_all=is_all)
+    return SpokenWindow(window=window, turns=turns, pitches_hz=tracker.pitches_hz())
+
+
+async def _with_one(windows: AsyncIterator[Window]) -> AsyncIterator[SpokenWindow]:
+    async with closing(windows):
+        async for window in windows:
+            yield SpokenWindow(window=window, turns=turns_of_one(window.speech))
+
+
+async def _with_given(windows: AsyncIterator[Window], given: Sequence[SpeakerTurn]) -> AsyncIterator[SpokenWindow]:
+    """Each window with the turns that it shares time with, or else the nearest one."""
+    async with closing(windows):
+        async for window in windows:
+            inside = [turn for turn in given if turn.start_s < window.end_s and window.start_s < turn.end_s]
+            nearest = min(given, key=lambda turn: max(turn.start_s - window.end_s, window.start_s - turn.end_s))
+            turns = inside or [dataclasses.replace(nearest, start_s=window.start_s, end_s=window.end_s)]
+            yield SpokenWindow(window=window, turns=turns)

@@ -1,0 +1,344 @@
+"""Writes the results of a finished dub: media files, subtitles, report, manifest; published together."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors import languages
+from actors.languages import display_name
+from actors.types import Unit, media_time
+from cluster import manifest
+from cluster.config.schema import Config
+from cluster.flags import Flag
+from cluster.manifest import (
+    DroppedStreamRecord,
+    DubRecord,
+    InputRecord,
+    LanguageGuessRecord,
+    Manifest,
+    SegmentRecord,
+    SpanRecord,
+    StreamRecord,
+    Timings,
+    TrackRecord,
+    UnitRecord,
+    UtteranceRecord,
+    encoded_path,
+    printable,
+)
+from cluster.media.encode import ENCODE_HZ, AudioEncoder
+from cluster.media.mux import DubTrack, MuxResult, SourceText
+from cluster.media.probe import AudioTrack, MediaInfo, probe
+from cluster.media.sandbox import decode_audio, mux
+from cluster.pools.stats import PoolStats
+from cluster.progress import Progress
+from cluster.quality import Measure
+from cluster.report.page import ReportAudio, write_report
+from cluster.steps.grade import graded
+from cluster.steps.language import contradicts
+from cluster.steps.mix import Mixdown
+from cluster.steps.mix_cache import MixCache
+from cluster.steps.records import Branch, HearingNotes, SourceMedia
+from cluster.steps.source import DubContext, Source
+from cluster.storage import outputs
+from cluster.subtitles.layout import Cue, lay_out, render
+from cluster.subtitles.records import GivenSubtitlesRecord
+from cluster.verdicts import video_verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcription:
+    """The source's speech, as far as the manifest tells of it."""
+
+    language: str | None
+    language_probability: float | None
+    """None if a person said which language it is."""
+    units: tuple[Unit, ...]
+    num_failed_windows: int
+    is_damaged: bool
+    notes: HearingNotes
+    given_subtitles: tuple[GivenSubtitlesRecord, ...] = ()
+
+    @classmethod
+    def of(cls, source: Source, units: Sequence[Unit], *, is_damaged: bool) -> Transcription:
+        """The speech that ``source`` supplied; ``is_damaged`` if parts of the audio could not be read."""
+        return cls(
+            language=source.language,
+            language_probability=source.language_probability,
+            units=tuple(units),
+            num_failed_windows=source.num_failed,
+            is_damaged=is_damaged or source.damaged,
+            notes=source.notes,
+            given_subtitles=source.given_subtitles,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedDub:
+    """One branch after mixing, with its checks."""
+
+    mixdown: Mixdown
+    checks: Mapping[str, Sequence[Measure]]
+    """Utterance id → measures."""
+
+    @property
+    def branch(self) -> Branch:
+        return self.mixdown.branch
+
+    @property
+    def utterances(self) -> tuple[UtteranceRecord, ...]:
+        return self.mixdown.utterances
+
+
+def write_results(
+    folder: Path,
+    out: Path,
+    media: SourceMedia,
+    transcription: Transcription,
+    dubs: Sequence[FinishedDub],
+    context: DubContext,
+    pools: Sequence[PoolStats],
+    cache: MixCache,
+) -> Manifest:
+    """Write everything into ``folder``, then move it to ``out``. Blocking. Raises MediaError if that cannot be done."""
+    config = context.config
+    is_spoken = bool(transcription.units) or any(dub.utterances for dub in dubs)
+    if is_spoken:
+        media_files, muxed = _write_media(folder, media, transcription, dubs, config)
+        dropped, dropped_tags = muxed.dropped, muxed.lost_metadata
+    else:
+        media_files, dropped, dropped_tags = _copy_media(folder, media, dubs), (), ()
+    _write_subtitles(folder, transcription, dubs if is_spoken else (), config)
+    flags = _flags(transcription, media, is_spoken=is_spoken, has_dropped=bool(dropped))
+    records = tuple(
+        _dub_record(dub, media_files[dub.branch.name], transcription.notes, has_subtitles=is_spoken) for dub in dubs
+    )
+    lines = [utterance for record in records for utterance in record.utterances]
+    result = Manifest(
+        status=manifest.status_of(flags, lines),
+        flags=flags,
+        verdict=video_verdict([line.flags for line in lines], config.quality.max_flagged_share),
+        input=_input_record(media, transcription),
+        media_file=media_files[dubs[0].branch.name],
+        segments=tuple(SegmentRecord.of(segment) for unit in transcription.units for segment in unit.segments),
+        units=tuple(UnitRecord.of(unit) for unit in transcription.units),
+        dubs=records,
+        dropped_streams=tuple(DroppedStreamRecord(index=s.index, codec=s.codec, why=s.why) for s in dropped),
+        dropped_tags=dropped_tags,
+        streams=tuple(StreamRecord.of(stream) for stream in media.plan.streams) if is_spoken else (),
+        given_subtitles=transcription.given_subtitles,
+        config=config.model_dump(mode="json"),
+        versions=manifest.versions(),
+        timings=_timings(media.info, context.progress, pools),
+    )
+    audio = _report_audio(folder, media, transcription, dubs, config, cache) if is_spoken else []
+    write_report(result, audio, folder / outputs.REPORT_NAME)
+    for dub in dubs:
+        dub.mixdown.audio.unlink()
+    manifest.write(result, folder / outputs.MANIFEST_NAME)
+    outputs.publish(folder, out)
+    return result
+
+
+def _flags(transcription: Transcription, media: SourceMedia, *, is_spoken: bool, has_dropped: bool) -> tuple[Flag, ...]:
+    """Flags of the whole input."""
+    raised = {
+        Flag.DAMAGED: transcription.is_damaged,
+        Flag.TRUNCATED: media.info.is_truncated,
+        Flag.TIMESTAMPS_JOINED: bool(media.info.parts),
+        Flag.TRANSCRIPTION_FAILED: transcription.num_failed_windows > 0,
+        Flag.SPEECH_NOT_TRANSCRIBED: bool(transcription.notes.not_transcribed),
+        Flag.LANGUAGE_UNCERTAIN: transcription.notes.is_uncertain,
+        Flag.LANGUAGE_CONTRADICTED: transcription.notes.is_contradicted,
+        Flag.TRACK_TAG_CONTRADICTED: contradicts(transcription.notes.guesses, media.track.language),
+        Flag.STREAM_DROPPED: has_dropped,
+        Flag.STREAM_ENCODED: is_spoken and any(stream.action == "encode" for stream in media.plan.streams),
+        Flag.SUBTITLES_REPAIRED: any(file.is_repaired for file in transcription.given_subtitles),
+        Flag.ENCODING_DOUBTFUL: any(file.is_encoding_doubtful for file in transcription.given_subtitles),
+        Flag.NO_SPEECH: not is_spoken,
+    }
+    return tuple(flag for flag, is_raised in raised.items() if is_raised)
+
+
+def _write_media(
+    folder: Path, media: SourceMedia, transcription: Transcription, dubs: Sequence[FinishedDub], config: Config
+) -> tuple[dict[str, str], MuxResult]:
+    """Branch → the file that holds its track; and what muxing tells, of several files by the last."""
+    stem = printable(media.info.path.stem)
+    source = SourceText(
+        track=media.track, language=transcription.language, subtitles=_source_subtitles(transcription, config)
+    )
+    if not config.output.per_language:
+        file = f"{stem}{media.suffix}"
+        tracks = [_dub_track(dub, media, config) for dub in dubs]
+        muxed = mux(media.info, tracks, folder / file, source=source, config=config.media)
+        return {dub.branch.name: file for dub in dubs}, muxed
+    files: dict[str, str] = {}
+    for dub in dubs:
+        files[dub.branch.name] = file = f"{stem}.{dub.branch.name}{media.suffix}"
+        track = _dub_track(dub, media, config)
+        muxed = mux(media.info, [track], folder / file, source=source, config=config.media)
+    return files, muxed
+
+
+def _copy_media(folder: Path, media: SourceMedia, dubs: Sequence[FinishedDub]) -> dict[str, str]:
+    """Branch → the unchanged source, copied: there is nothing to dub."""
+    file = printable(media.info.path.name)
+    shutil.copyfile(media.info.path, folder / file)
+    return {dub.branch.name: file for dub in dubs}
+
+
+def _write_subtitles(folder: Path, transcription: Transcription, dubs: Sequence[FinishedDub], config: Config) -> None:
+    """SRT and WebVTT of the source and of each dub; nothing without dubs."""
+    cues_by_name = {transcription.language or "und": _source_subtitles(transcription, config)} if dubs else {}
+    cues_by_name |= {dub.branch.name: _dub_subtitles(dub, config) for dub in dubs}
+    for name, cues in cues_by_name.items():
+        (folder / f"{name}.srt").write_text(render(cues, "srt"), encoding="utf-8")
+        (folder / f"{name}.vtt").write_text(render(cues, "vtt"), encoding="utf-8")
+
+
+def _dub_record(dub: FinishedDub, media_file: str, notes: HearingNotes, *, has_subtitles: bool) -> DubRecord:
+    branch = dub.branch
+    utterances, quality = graded(
+        dub.utterances, branch.target, branch.config.quality, dub.checks, notes.not_transcribed
+    )
+    return DubRecord(
+        language=branch.target,
+        arm=branch.arm,
+        media_file=media_file,
+        utterances=utterances,
+        subtitles=tuple(f"{branch.name}.{form}" for form in ("srt", "vtt") if has_subtitles),
+        quality=quality,
+    )
+
+
+def _source_subtitles(transcription: Transcription, config: Config) -> tuple[Cue, ...]:
+    segments = [segment for unit in transcription.units for segment in unit.segments]
+    cues = [Cue(start_s=segment.start_s, end_s=segment.end_s, text=segment.text) for segment in segments]
+    return lay_out(cues, config.subtitles)
+
+
+def _dub_subtitles(dub: FinishedDub, config: Config) -> tuple[Cue, ...]:
+    texts = [
+        line.source_text if Flag.ALREADY_IN_TARGET in line.flags and not line.text else line.text
+        for line in dub.utterances
+    ]
+    spoken = [
+        Cue(start_s=line.start_s, end_s=line.end_s, text=text)
+        for line, text in zip(dub.utterances, texts, strict=True)
+        if text
+    ]
+    return lay_out(spoken, config.subtitles)
+
+
+def _dub_track(dub: FinishedDub, media: SourceMedia, config: Config) -> DubTrack:
+    is_there_already = any(
+        track.language is not None and languages.same(track.language, dub.branch.target) for track in media.in_target
+    )
+    return DubTrack(
+        language=dub.branch.target,
+        audio=dub.mixdown.audio,
+        subtitles=_dub_subtitles(dub, config),
+        title=_title(dub.branch, is_there_already=is_there_already),
+    )
+
+
+def _title(branch: Branch, *, is_there_already: bool) -> str:
+    """The track's title; told apart from a track that the source already has in the language."""
+    language = display_name(branch.target) + (" (dub)" if is_there_already else "")
+    return language if branch.arm is None else f"{language}, {branch.arm}"
+
+
+def _input_record(media: SourceMedia, heard: Transcription) -> InputRecord:
+    info, track = media.info, media.track
+    return InputRecord(
+        name=info.path.name,
+        path=str(info.path.absolute()),
+        encoded_path=encoded_path(str(info.path.absolute())),
+        format=info.format,
+        duration_s=media_time(info.duration_s),
+        claimed_s=None if info.claimed_s is None else media_time(info.claimed_s),
+        joined_at_s=tuple(media_time(time_s) for time_s in info.joins_s),
+        num_bytes=info.path.stat().st_size,
+        audio_track=TrackRecord(
+            number=track.number,
+            codec=track.codec,
+            channels=track.channels,
+            sample_hz=track.sample_hz,
+            language=track.language,
+            reason=media.track_reason,
+        ),
+        language=heard.language,
+        language_probability=None if heard.language_probability is None else round(heard.language_probability, 3),
+        language_guesses=tuple(
+            LanguageGuessRecord(language=guess.language, probability=round(guess.probability, 3))
+            for guess in heard.notes.guesses
+        ),
+        not_transcribed=tuple(
+            SpanRecord(start_s=media_time(span.start_s), end_s=media_time(span.end_s))
+            for span in heard.notes.not_transcribed
+        ),
+    )
+
+
+def _timings(info: MediaInfo, progress: Progress, pools: Sequence[PoolStats]) -> Timings:
+    return Timings(
+        wall_s=round(progress.elapsed_s, 3),
+        first_utterance_s=None if progress.first_utterance_s is None else round(progress.first_utterance_s, 3),
+        realtime_factor=round(info.duration_s / progress.elapsed_s, 3),
+        driver_peak_bytes=_peak_bytes(),
+        driver=f"{platform.node()}:{os.getpid()}",
+        pools=tuple(pool.record() for pool in pools),
+    )
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # getrusage(2): kilobytes, on macOS bytes
+
+
+def _report_audio(
+    folder: Path,
+    media: SourceMedia,
+    heard: Transcription,
+    dubs: Sequence[FinishedDub],
+    config: Config,
+    cache: MixCache,
+) -> list[ReportAudio]:
+    """Small copies of the original and of each dub, to play inside the page."""
+    if media.info.duration_s > config.output.report_max_embed_s:
+        return []
+    sources = [("original", heard.language or "und", media.info, media.track)]
+    for dub in dubs:
+        dub_info = probe(dub.mixdown.audio, config.media)
+        label = "dub" if dub.branch.arm is None else f"dub {dub.branch.arm}"
+        sources.append((label, dub.branch.target, dub_info, dub_info.audio[0]))
+    with ThreadPoolExecutor(len(sources), "preview") as threads:
+        paths = [folder / f".preview{number}.m4a" for number in range(len(sources))]
+        data = threads.map(lambda path, source: _preview(path, source[2], source[3], config, cache), paths, sources)
+        return [
+            ReportAudio(label=label, language=language, mime="audio/mp4", data=preview)
+            for (label, language, *_), preview in zip(sources, data, strict=True)
+        ]
+
+
+def _preview(path: Path, info: MediaInfo, track: AudioTrack, config: Config, cache: MixCache) -> bytes:
+    bits_per_s = config.output.report_audio_bits_per_s
+
+    def make() -> None:
+        with AudioEncoder(path, num_channels=1, bits_per_s=bits_per_s, fast=True) as encoder:
+            for block in decode_audio(info, track, hz=ENCODE_HZ, channels="mono", config=config.media):
+                encoder.write(block[:, None])
+
+    cache.encoded(info.path, {"preview": {"track": track.number, "bits_per_s": bits_per_s}}, path, make)
+    data = path.read_bytes()
+    path.unlink()
+    return data

@@ -1,0 +1,70 @@
+"""Result folders that appear whole or not at all: made aside, then moved into place."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from actors.errors import MediaError
+
+MANIFEST_NAME = "manifest.json"
+REPORT_NAME = "report.html"
+
+
+@contextmanager
+def scratch_folder(out: Path, *, alone: bool = False) -> Iterator[Path]:
+    """A folder beside ``out`` to work in; its content is gone at the end unless it was published.
+
+    With ``alone`` no other run may be at work on ``out``: the scratch folders of killed runs are removed.
+    Raises MediaError if ``out`` cannot be written.
+    """
+    # Its name is short: that of ``out`` may be as long as names can be.
+    mark = f".raydub-{hashlib.sha256(os.fsencode(out.name)).hexdigest()[:16]}"
+    scratch = out.parent / f"{mark}-{uuid.uuid4().hex}"
+    for leftover in out.parent.glob(f"{mark}-*") if alone else ():
+        shutil.rmtree(leftover, ignore_errors=True)
+    with _writable(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.exists() and not out.is_dir():
+            raise NotADirectoryError(f"{out} is a file")
+        scratch.mkdir()
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def publish(scratch: Path, out: Path) -> None:
+    """Move every file of ``scratch`` to ``out``, the manifest last: where there is one, the results are whole.
+
+    Files of the same name are replaced; others in ``out`` are left alone. Raises MediaError if that cannot be done.
+    """
+    with _writable(out):
+        _publish(scratch, out)
+
+
+def _publish(scratch: Path, out: Path) -> None:
+    if not out.exists():
+        try:
+            scratch.rename(out)
+            return
+        except OSError:  # made by another process meanwhile
+            pass
+    (out / MANIFEST_NAME).unlink(missing_ok=True)
+    for file in sorted(scratch.iterdir(), key=lambda file: file.name == MANIFEST_NAME):
+        file.replace(out / file.name)
+
+
+@contextmanager
+def _writable(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MediaError(
+            f"the output folder must be writable, {out}: {error.strerror or error}; choose another with --out"
+        ) from error

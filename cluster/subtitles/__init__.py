@@ -1,0 +1,1 @@
+"""Subtitle files: parsing and layout. Never which words are said."""

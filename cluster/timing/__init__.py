@@ -1,0 +1,1 @@
+"""Chooses how long a line takes and which candidate fits its slot. Never synthesises."""

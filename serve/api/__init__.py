@@ -1,0 +1,1 @@
+"""HTTP routes and middleware. Never a database statement or a model call."""

@@ -1,0 +1,1 @@
+"""Claims waiting dubs and runs them. Never HTTP."""

@@ -1,0 +1,1 @@
+"""Single model calls for the HTTP routes. Never a whole dub."""

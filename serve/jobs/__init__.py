@@ -1,0 +1,1 @@
+"""Dubs, events, leases, webhooks and keys in the database. Never media."""

@@ -1,0 +1,204 @@
+"""The database: opened, migrated to the newest schema, and used in short transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiosqlite
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from filelock import FileLock
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Double,
+    cast,
+    event,
+    extract,
+    func,
+    literal_column,
+    make_url,
+    text,
+)
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential
+
+from actors.errors import ConfigError
+from serve.jobs.file_systems import remote_type
+
+R = TypeVar("R")
+
+log = logging.getLogger(__name__)
+
+BUSY_TIMEOUT_S = 30
+MIGRATION_TIMEOUT_S = 120.0
+UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError, OSError)
+"""Errors of a database that is stopped or starting. asyncpg raises plain connection errors."""
+PASSING = ("08", "40", "53", "57P")
+"""Prefixes of PostgreSQL's error codes after which the same query may succeed later: the connection was lost, the
+query gave way to another, disk space ran out, or the server stops or starts. SQLAlchemy has no own type for these
+errors; https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+MIGRATION_LOCK = 7_208_113
+"""PostgreSQL's number of the lock on migrations: any number that is the same in every process."""
+
+
+class Database:
+    """The database. Use as ``async with Database.open(url) as database``."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._sessions = async_sessionmaker(engine, expire_on_commit=False)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str) -> AsyncIterator[Database]:
+        """Open and migrate the database. Raises ConfigError if the URL is not valid."""
+        engine = _engine(url)
+        try:
+            await _migrate(engine)
+            yield cls(engine)
+        finally:
+            await engine.dispose()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that is committed at the end of the block, or rolled back after an exception."""
+        try:
+            async with self._sessions.begin() as session:
+                yield session
+        except DBAPIError as error:
+            code = str(getattr(error.orig, "sqlstate", None))
+            if code.startswith(PASSING):
+                raise ConnectionError(f"the database must answer; it does not at the moment, code {code}") from error
+            raise
+
+    async def answers(self, within_s: float) -> bool:
+        """True if the database answers in time. A host that is gone may never answer at all."""
+        try:
+            async with asyncio.timeout(within_s), self.transaction() as session:
+                await session.execute(text("SELECT 1"))
+        except (SQLAlchemyError, OSError):
+            return False
+        return True
+
+    @property
+    def now_s(self) -> ColumnElement[float]:
+        """The database's time, in Unix time: the clocks of dispatchers may differ."""
+        if self.is_postgres:
+            return cast(extract("epoch", func.clock_timestamp()), Double)
+        return literal_column("((julianday('now') - 2440587.5) * 86400.0)", Double)
+
+    @property
+    def is_postgres(self) -> bool:
+        return self._engine.dialect.name == "postgresql"
+
+
+def _engine(url: str) -> AsyncEngine:
+    try:
+        parsed = make_url(url)
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        if parsed.get_backend_name() == "sqlite":
+            if parsed.database:
+                _check_local(Path(parsed.database))
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            options = {"connect_args": {"timeout": BUSY_TIMEOUT_S, "async_creator_fn": _connect_sqlite}}
+        engine = create_async_engine(parsed, **options)
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise ConfigError(
+            f"serve.database_url must be one of SQLAlchemy's with an async driver, such as "
+            f"postgresql+asyncpg://user@host/name; {' '.join(str(error).split())}"
+        ) from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _check_local(file: Path) -> None:
+    """Raise ConfigError on a network file system: SQLite's write-ahead log needs memory that all processes share."""
+    if (kind := remote_type(file)) is not None:
+        raise ConfigError(
+            f"a database of SQLite must be on a disk of this machine; {file} is on {kind}, where it would be damaged; "
+            "set serve.database_url or RAYDUB_DATABASE_URL to a PostgreSQL database, or to a local file"
+        )
+
+
+def _connect_sqlite(database: str, **options: Any) -> aiosqlite.Connection:
+    """A connection that rolls back before it closes.
+
+    SQLAlchemy closes the connection of a task that is cancelled in a transaction. SQLite really closes it only when
+    no statement of it is referenced any more, and a traceback can hold one for long. Until then the database is
+    locked for other writers.
+    """
+    connection = aiosqlite.connect(database, **options)
+    connection._thread.daemon = True  # as SQLAlchemy sets it
+    close = connection.close
+
+    async def roll_back_and_close() -> None:
+        with contextlib.suppress(sqlite3.Error, ValueError):  # already closed
+            await connection.rollback()
+        await close()
+
+    connection.close = roll_back_and_close  # type: ignore[method-assign]
+    return connection
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    # Several processes read while one writes; a power cut may lose the last transactions, never the file.
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+async def _migrate(engine: AsyncEngine) -> None:
+    """Migrate the database in one process at a time. The others then find it migrated."""
+    if engine.dialect.name == "sqlite" and engine.url.database:
+        lock = FileLock(f"{engine.url.database}.lock", thread_local=False)
+        await asyncio.to_thread(lock.acquire, MIGRATION_TIMEOUT_S)
+        try:
+            async with engine.begin() as connection:
+                await connection.run_sync(_upgrade)
+        finally:
+            lock.release()
+        return
+    async with engine.begin() as connection:
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        await connection.run_sync(_upgrade)
+
+
+def _upgrade(connection: Connection) -> None:
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+async def until_it_answers(query: Callable[[], Awaitable[R]]) -> R:
+    """Repeat a query until the database answers, for work that a restart of the database must not lose.
+
+    The query must be safe to repeat: it may have been committed although its answer was lost.
+    """
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(UNREACHABLE),
+        wait=wait_exponential(multiplier=0.2, max=5),
+        before_sleep=before_sleep_log(log, logging.WARNING),
+    ):
+        with attempt:
+            return await query()
+    raise AssertionError("unreachable: it tries again forever")

@@ -1,0 +1,1 @@
+"""HLS streams of dubs that are being made. Never finished files."""

@@ -1,0 +1,21 @@
+"""The verdict on a dub's lines."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("dubs", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("verdict", sa.JSON(), nullable=True))
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("dubs", schema=None) as batch_op:
+        batch_op.drop_column("verdict")
