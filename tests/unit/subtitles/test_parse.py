@@ -506,8 +506,9 @@ def test_reading_is_linear(tmp_path: Path, kind: str) -> None:
         return time.process_time() - begin_s
 
     # A quadratic scan takes 64 times as long for eight times the size, a linear one eight times, and what caches miss.
-    small_s, large_s = (min(cpu_s(size) for _ in range(2)) for size in (125_000, 1_000_000))
-    assert large_s <= 24 * small_s + 0.05
+    # A busy machine slows one of the two by a factor at times, and never all pairs.
+    pairs = ((cpu_s(125_000), cpu_s(1_000_000)) for _ in range(8))
+    assert any(large_s <= 24 * small_s + 0.05 for small_s, large_s in pairs)
 
 
 @given(
