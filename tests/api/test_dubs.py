@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -115,7 +116,10 @@ def test_the_verdict_is_in_the_dub_and_in_its_last_event(client: httpx.Client, d
     verdict = client.get(f"/v1/dubs/{done['id']}").json()["verdict"]
     assert verdict == client.get(f"/v1/dubs/{done['id']}/manifest").json()["verdict"]
     assert verdict["outcome"] == "failed"
-    assert verdict["flags"]["heard_wrong"] == verdict["num_flagged"] == verdict["num_lines"] > 0
+    lines = client.get(f"/v1/dubs/{done['id']}/lines").json()["lines"]
+    assert (verdict["num_lines"], verdict["num_flagged"]) == (len(lines), sum(line["to_look_at"] for line in lines))
+    assert verdict["flags"] == Counter(flag for line in lines for flag in line["flags"])
+    assert verdict["flags"]["heard_wrong"] > 0
     assert events_of(client, done["id"])[-1].json()["verdict"] == verdict
 
 
