@@ -5,7 +5,9 @@ Languages are picked from what an engine says it supports, so a new engine needs
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
@@ -288,8 +290,12 @@ AUDIO_TOLERANCE = 1e-4
 """Of full scale (-80 dB), for the same reason."""
 
 
+SCORE_TOLERANCE = 1e-5
+"""Of a probability or its logarithm, likewise. Times are multiples of more."""
+
+
 def assert_same(a: Any, b: Any) -> None:
-    """Text and times exactly; vectors and audio within the tolerances above."""
+    """Text and times exactly; scores, vectors and audio within the tolerances above."""
     assert type(a) is type(b)
     match a:
         case Embedding():
@@ -306,4 +312,17 @@ def assert_same(a: Any, b: Any) -> None:
                 np.testing.assert_array_equal(chunk.tokens, other.tokens)
                 np.testing.assert_allclose(chunk.frames, other.frames, rtol=0.0, atol=VECTOR_TOLERANCE)
         case _:
-            assert a == b
+            assert _is_close(a, b), (a, b)
+
+
+def _is_close(a: Any, b: Any) -> bool:
+    """Fields, items and their fields; numbers within ``SCORE_TOLERANCE``."""
+    if type(a) is not type(b):
+        return False
+    if dataclasses.is_dataclass(a):
+        return all(_is_close(getattr(a, field.name), getattr(b, field.name)) for field in dataclasses.fields(a))
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(_is_close, a, b))
+    if isinstance(a, float):
+        return math.isclose(a, b, abs_tol=SCORE_TOLERANCE)
+    return bool(a == b)
