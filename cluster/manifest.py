@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from actors.engine import distribution_name, engine_class, engine_names
 from actors.types import TASKS, Segment, Unit, Word, media_time
@@ -336,7 +336,7 @@ class StreamRecord(Record):
 
 
 class Manifest(Record):
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
     status: str
     """done; degraded (some line is cut or kept in the original); unchanged (nothing to dub)."""
     flags: tuple[Flag, ...]

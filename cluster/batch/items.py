@@ -27,7 +27,7 @@ from pydantic import (
 
 from actors import languages
 from actors.errors import ConfigError
-from cluster.config.load import check_item_settings, merged, overlaid
+from cluster.config.load import brief, check_item_settings, dotted, merged, overlaid
 from cluster.config.schema import Config
 from cluster.pipeline import Job, RemoteLocations
 from cluster.pools.routing import check_languages
@@ -261,7 +261,7 @@ def _rows(location: str, data: bytes) -> Iterator[Mapping[str, Any]]:
             yield from (json.loads(line) for line in data.decode("utf-8-sig").splitlines() if line.strip())
         else:
             raise ConfigError(f"a manifest must end in {', '.join(MANIFEST_SUFFIXES)}; found {location}")
-    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+    except (csv.Error, ValueError, RecursionError) as error:
         raise ConfigError(f"{location} must be a readable {suffix[1:]} file: {' '.join(str(error).split())}") from error
 
 
@@ -290,10 +290,10 @@ def _without_empty(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _explain(error: ValidationError) -> str:
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
+    where = dotted(problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = ("from" if name == "source_language" else name for name in Item.model_fields)
         return f"field {where} is unknown; known here: {', '.join(known)}"
     if problem["type"] == "missing":
         return f"field {where} must be given"
-    return f"field {where} must be valid: {problem['msg']}; found {problem.get('input')!r}"
+    return f"field {where} must be valid: {problem['msg']}; found {brief(problem.get('input'))}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.resources
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -31,8 +32,14 @@ DEPLOYMENTS = {"serve"}
 PROFILES = "profiles"
 """Folder of the profiles, beside the configurations."""
 
+MAX_SHOWN_CHARACTERS = 200
+"""Length of a wrong value in a message."""
+
 MACHINE_SECTIONS = ("ray", "store")
 """Sections that belong to the machine, and change no result."""
+
+UNREADABLE_YAML = (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError, yaml.YAMLError)
+"""Errors of reading YAML: besides its own, there are dates and numbers that are none, and brackets without end."""
 
 Assignment = Annotated[str, "dotted.key=value, the value in YAML"]
 
@@ -168,7 +175,7 @@ def _named(name: str) -> Path:
 def _overlay(profile: object, resolved: Mapping[str, Any]) -> dict[str, Any]:
     """A profile's settings for the engines in ``resolved``, the configuration without the profile."""
     if profile not in profile_names():
-        raise ConfigError(f"--profile must be one of {', '.join(profile_names())}; found {profile!r}")
+        raise ConfigError(f"--profile must be one of {', '.join(profile_names())}; found {brief(profile)}")
     overlay = read_tree(_folder() / PROFILES / f"{profile}.yaml")
     engines: Mapping[str, Mapping[str, Any]] = overlay.pop("engines", {})
 
@@ -207,7 +214,7 @@ def _extended(name_or_file: str, *below: str) -> dict[str, Any]:
         return tree
     known = [name for name in config_names() if name not in ("base", name_or_file, *below)]
     if parent not in known:
-        raise ConfigError(f"extends in {name_or_file} must be one of {', '.join(known)}; found {parent!r}")
+        raise ConfigError(f"extends in {name_or_file} must be one of {', '.join(known)}; found {brief(parent)}")
     return merged(_extended(parent, name_or_file, *below), tree)
 
 
@@ -215,7 +222,7 @@ def read_tree(path: Path) -> dict[str, Any]:
     """Read the settings of a YAML file. Raises ConfigError."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except UNREADABLE_YAML as error:
         raise ConfigError(f"{path} must be readable YAML; {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold a mapping of settings, found a {type(tree).__name__}")
@@ -236,7 +243,7 @@ def _parse_assignment(assignment: str) -> dict[str, Any]:
         raise ConfigError(f"--set must look like fitting.max_rate=1.3; found {assignment!r}")
     try:
         value: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except UNREADABLE_YAML as error:
         raise ConfigError(f"--set {key}: the value must be YAML; found {text!r}") from error
     for part in reversed(key.split(".")):
         value = {part: value}
@@ -260,14 +267,26 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 def explain(error: ValidationError, model: type[BaseModel] = Config, prefix: str = "") -> str:
     """Describe the first problem in one line; ``prefix`` is the model's place in the configuration."""
     problem = error.errors()[0]
-    where = prefix + ".".join(str(part) for part in problem["loc"])
+    where = prefix + dotted(problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = _fields_at(model, problem["loc"][:-1])
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ";"
         return f"configuration key {where} is unknown{hint} known here: {', '.join(known)}"
     reason = problem["ctx"]["error"] if problem["type"] == "value_error" else problem["msg"]
-    return f"configuration key {where} must be valid: {reason}; found {problem.get('input')!r}"
+    return f"configuration key {where} must be valid: {reason}; found {brief(problem.get('input'))}"
+
+
+def dotted(location: Iterable[int | str]) -> str:
+    """A field's path in one line."""
+    return " ".join(".".join(str(part) for part in location).split())
+
+
+def brief(value: object) -> str:
+    """A value as Python writes it, in part if it is long or deep: a few bytes of YAML can stand for gigabytes."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxother = MAX_SHOWN_CHARACTERS
+    return shown.repr(value)
 
 
 def _fields_at(model: type[BaseModel], location: Iterable[int | str]) -> list[str]:

@@ -23,7 +23,9 @@ class MediaConfig(BaseModel):
     max_cpu_ratio: float = Field(default=30.0, gt=0)
     """Computing time that decoding or muxing may take for each second of media, besides ``max_open_cpu_s``."""
     max_block_wall_s: int = Field(default=120, ge=1)
-    """Wall time after which the next second of sound must be decoded."""
+    """Wall time after which the next second of sound must be decoded, or written to a live stream."""
+    max_stall_s: int = Field(default=120, ge=1)
+    """Wall time without any computing after which the opening, muxing or extraction of a file is ended."""
     max_decoded_ratio: float = Field(default=4.0, gt=1)
     """Sound that a file may decode to, as a multiple of its duration."""
     max_time_jump_s: float = Field(default=1.0, gt=0)

@@ -1,8 +1,8 @@
 """Reads and writes untrusted media in processes that may die, with bounded memory, time and rights.
 
 A few bytes can make FFmpeg fill gigabytes, compute for hours, or crash. So every file of a stranger is probed,
-decoded and muxed in a process of its own: an empty environment, no network where the kernel allows that, no new
-files except for muxing. Whatever happens there is a MediaError for that one input.
+decoded and muxed in a process of its own: an empty environment, no network and no other files where the kernel allows
+that. Whatever happens there is a MediaError for that one input.
 
 One server process is started for each process that dubs; it has FFmpeg loaded, and forks for every file that is
 opened, which takes milliseconds. Requests go there pickled; answers come back as JSON and raw samples, never pickled.
@@ -47,13 +47,14 @@ def start() -> None:
 
 def inspect(path: Path, config: MediaConfig) -> MediaInfo:
     """Describe an untrusted file, as ``probe`` does. Blocks; raises MediaError."""
-    described = _ask("probe", (path, config), path, config, _limits(config, 0.0))
+    described = _ask("probe", (path, config), path, config, _limits(path, config, 0.0, by_block=False))
     return dataclasses.replace(_as(MediaInfo, described), path=path)
 
 
 def plan_output(info: MediaInfo, config: MediaConfig) -> OutputPlan:
     """The output's container and streams, as ``plan.plan_output``. Blocks; raises MediaError."""
-    return _as(OutputPlan, _ask("plan", (info, config), info.path, config, _limits(config, info.duration_s)))
+    limits = _limits(info.path, config, info.duration_s, by_block=False)
+    return _as(OutputPlan, _ask("plan", (info, config), info.path, config, limits))
 
 
 def decode_audio(
@@ -67,7 +68,7 @@ def decode_audio(
 ) -> Iterator[Samples]:
     """Decode the whole track, as ``decode.decode_audio`` does. Raises MediaError."""
     config = config or MediaConfig()
-    limits = _limits(config, info.duration_s)
+    limits = _limits(info.path, config, info.duration_s, by_block=True)
     request = ("audio", (info, track, hz, channels, config))
     max_bytes = round(hz * BLOCK_S) * (1 if channels == "mono" else channels) * 4
     with _session(info.path, config, limits, *request) as session:
@@ -90,7 +91,8 @@ def decode_excerpt(
     """Decode a part of the track, as ``decode.decode_excerpt`` does: float32 (num_samples,). Raises MediaError."""
     config = config or MediaConfig()
     request = ("excerpt", (info, track, start_s, duration_s, hz, config))
-    with _session(info.path, config, _limits(config, info.duration_s), *request) as session:
+    limits = _limits(info.path, config, info.duration_s, by_block=True)
+    with _session(info.path, config, limits, *request) as session:
         answers = list(session.answers(round(duration_s * hz + 1) * 4))
     _checked(*answers[-1])
     return np.concatenate([np.frombuffer(payload, np.float32) for _, payload in answers[:-1]])
@@ -98,7 +100,8 @@ def decode_excerpt(
 
 def mux(info: MediaInfo, dubs: Sequence[DubTrack], out: Path, *, source: SourceText, config: MediaConfig) -> MuxResult:
     """Write the source with its dubs, as ``mux.mux`` does. Blocks; raises ConfigError, MediaError."""
-    limits = _limits(config, info.duration_s)._replace(may_write=True, block_wall_s=0)
+    limits = _limits(info.path, config, info.duration_s, by_block=False, written=out.parent)
+    limits = limits._replace(readable=(info.path, *(dub.audio for dub in dubs)))
     muxed = _as(MuxResult, _ask("mux", (info, dubs, out, source, config), info.path, config, limits))
     if muxed.dropped or muxed.lost_metadata:
         log.warning("muxed with losses path=%s dropped=%s lost_metadata=%s", out, muxed.dropped, muxed.lost_metadata)
@@ -107,7 +110,7 @@ def mux(info: MediaInfo, dubs: Sequence[DubTrack], out: Path, *, source: SourceT
 
 def extract(info: MediaInfo, out: Path, index: int, *, with_video: bool, config: MediaConfig) -> None:
     """Write one sound track of a file to ``out``, as ``extract.extract`` does. Blocks; raises MediaError."""
-    limits = _limits(config, info.duration_s)._replace(may_write=True, block_wall_s=0)
+    limits = _limits(info.path, config, info.duration_s, by_block=False, written=out.parent)
     _ask("extract", (info.path, out, index, with_video, config), info.path, config, limits)
 
 
@@ -117,7 +120,7 @@ class SandboxedHls:
     def __init__(
         self, folder: Path, info: MediaInfo, config: MediaConfig, *, num_channels: int, bits_per_s: int
     ) -> None:
-        limits = _limits(config, info.duration_s)._replace(may_write=True, block_wall_s=0)
+        limits = _limits(info.path, config, info.duration_s, by_block=True, written=folder)
         arguments = (folder, info, config, num_channels, bits_per_s)
         with ExitStack() as stack:
             self._session = stack.enter_context(_session(info.path, config, limits, "hls", arguments))
@@ -144,13 +147,23 @@ class SandboxedHls:
         _checked(*next(self._session.answers(0)))
 
 
-def _limits(config: MediaConfig, duration_s: float) -> Limits:
+def _limits(
+    path: Path, config: MediaConfig, duration_s: float, *, by_block: bool, written: Path | None = None
+) -> Limits:
+    """The limits of a process that reads ``path`` and may make files in ``written``, a folder."""
     return Limits(
         memory_bytes=config.max_open_bytes,
         cpu_s=config.max_open_cpu_s + round(duration_s * config.max_cpu_ratio),
-        block_wall_s=config.max_block_wall_s if duration_s else 0,
-        may_write=False,
+        block_wall_s=config.max_block_wall_s if by_block else 0,
+        stall_s=0 if by_block else config.max_stall_s,
+        readable=(path,),
+        writable=() if written is None else (_existing(written),),
     )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists, in which it can be made."""
+    return next((each for each in (folder, *folder.absolute().parents) if each.is_dir()), folder)
 
 
 def _ask(operation: str, arguments: tuple[Any, ...], path: Path, config: MediaConfig, limits: Limits) -> Any:
@@ -191,8 +204,11 @@ def _ended(path: Path, config: MediaConfig, limits: Limits, status: int | None) 
         )
     if status == -signal.SIGALRM:
         return MediaError(
-            f"a second of sound must decode within {limits.block_wall_s} s, {path} takes longer; "
+            f"a second of sound must be read or written within {limits.block_wall_s} s, {path} takes longer; "
             "convert it, or raise media.max_block_wall_s"
+            if limits.block_wall_s
+            else f"work on an input must not stand still for {limits.stall_s} s, that on {path} does; "
+            "check its disk, convert it, or raise media.max_stall_s"
         )
     name = "" if status is None or status >= 0 else f" ({signal.Signals(-status).name})"
     return MediaError(

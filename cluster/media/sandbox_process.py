@@ -8,6 +8,7 @@ import dataclasses
 import gc
 import json
 import logging
+import math
 import os
 import pickle
 import resource
@@ -30,6 +31,7 @@ from actors.types import Samples
 from cluster.media.decode import Damage, decode_audio, decode_excerpt
 from cluster.media.extract import extract
 from cluster.media.hls import HlsWriter
+from cluster.media.landlock import restrict
 from cluster.media.mux import mux
 from cluster.media.plan import plan_output
 from cluster.media.probe import probe
@@ -41,6 +43,10 @@ MAX_JSON_BYTES = 64 * 2**20
 TOO_LARGE = 4
 """Exit status of a process that takes too much memory."""
 POLL_S, LONG_POLL_S, OPENING_S = 0.01, 0.05, 2.0
+STALL_CHECKS = 8
+"""Times that a process is looked at before it counts as stalled."""
+MIN_PROGRESS_S = 0.001
+"""Computing time between two such looks; a process that only waits, even in short turns, takes less."""
 MAX_OPEN_FILES = 64
 CLONE_NEWUSER, CLONE_NEWNET = 0x1000_0000, 0x4000_0000
 
@@ -51,7 +57,11 @@ class Limits(NamedTuple):
     cpu_s: int
     block_wall_s: int
     """Wall time to the next block of sound; 0 for no limit."""
-    may_write: bool
+    stall_s: int
+    """Wall time without any computing; 0 for no limit."""
+    readable: tuple[Path, ...]
+    writable: tuple[Path, ...] = ()
+    """Folders in which files may be made."""
 
 
 class Request(NamedTuple):
@@ -142,20 +152,45 @@ def _result(request: Request, data: socket.socket) -> Any:
 
 def _limit(limits: Limits) -> None:
     limit_bytes = _peak_bytes() + limits.memory_bytes
+    restrict(limits.readable, limits.writable)
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
-    if not limits.may_write:
+    if not limits.writable:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    threading.Thread(target=_end_beyond, args=[limit_bytes], daemon=True).start()
+    threading.Thread(target=_end_beyond, args=[limit_bytes, limits.stall_s], daemon=True).start()
 
 
-def _end_beyond(limit_bytes: int) -> None:
+def _end_beyond(limit_bytes: int, stall_s: int) -> None:
     started_s = time.monotonic()
+    stall = Stall(stall_s)
     while _peak_bytes() <= limit_bytes:
+        stall.check()
         # Files that fill memory do so while they are opened; long decoding is watched more lightly.
         time.sleep(POLL_S if time.monotonic() - started_s < OPENING_S else LONG_POLL_S)
     os._exit(TOO_LARGE)
+
+
+class Stall:
+    """Ends a process that has computed nothing for ``stall_s``: an alarm, set anew as long as other threads compute.
+
+    A process that computes for ever is ended by its limit of computing time.
+    """
+
+    def __init__(self, stall_s: int) -> None:
+        self._stall_s = stall_s
+        self._computed_s = -math.inf
+        self._next_check_s = -math.inf
+
+    def check(self) -> None:
+        now_s = time.monotonic()
+        if not self._stall_s or now_s < self._next_check_s:
+            return
+        self._next_check_s = now_s + self._stall_s / STALL_CHECKS
+        computed_s = time.process_time() - time.thread_time()
+        if computed_s - self._computed_s >= MIN_PROGRESS_S:
+            signal.setitimer(signal.ITIMER_REAL, self._stall_s)
+        self._computed_s = computed_s
 
 
 def _peak_bytes() -> int:
@@ -224,10 +259,11 @@ def _extract(
 def _hls(
     data: socket.socket, limits: Limits, folder: Path, info: Any, config: Any, num_channels: int, bits_per_s: int
 ) -> Any:
+    signal.setitimer(signal.ITIMER_REAL, limits.block_wall_s)
     try:
         with HlsWriter(folder, info, config, num_channels=num_channels, bits_per_s=bits_per_s) as writer:
             _send(data, RESULT, {})
-            for block in _received(data):
+            for block in _received(data, limits.block_wall_s):
                 writer.write(np.frombuffer(block, np.float32).reshape(-1, num_channels))
                 _send(data, RESULT, {})
     except (av.error.FFmpegError, OSError) as error:
@@ -237,10 +273,15 @@ def _hls(
     return {}
 
 
-def _received(data: socket.socket) -> Iterator[bytes]:
-    """The blocks that a request goes on with, up to its end. Raises EOFError if it ends without one."""
+def _received(data: socket.socket, wall_s: int) -> Iterator[bytes]:
+    """The blocks that a request goes on with, up to its end, each to be done in ``wall_s``.
+
+    Raises EOFError if it ends without one.
+    """
     while True:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         header = data.recv(HEADER.size, socket.MSG_WAITALL)
+        signal.setitimer(signal.ITIMER_REAL, wall_s)
         if len(header) < HEADER.size:
             raise EOFError
         kind, size = HEADER.unpack(header)

@@ -23,6 +23,7 @@ from actors.types import Candidate, Reference, Samples, Segment, Span, Unit, Win
 from cluster.audio.reference import ReferenceVoice, samples_of
 from cluster.audio.windows import cut_windows
 from cluster.casting.voices import check_line_voice, configured_stage
+from cluster.config.load import brief, dotted
 from cluster.config.schema import Config
 from cluster.flags import DOUBTS, KEPT, Flag
 from cluster.manifest import SCHEMA_VERSION, DubRecord, Manifest, SegmentRecord, UtteranceRecord
@@ -167,11 +168,6 @@ class ManifestSource:
 
         Raises EngineLoadError if a voice cannot be had on this node.
         """
-        if self.manifest.schema_version != SCHEMA_VERSION:
-            raise ConfigError(
-                f"schema_version of the manifest must be {SCHEMA_VERSION}; found {self.manifest.schema_version}; "
-                "dub the input anew"
-            )
         known = {segment.id for segment in self.manifest.segments}
         for unit in self.manifest.units:
             if not unit.segment_ids or not known.issuperset(unit.segment_ids):
@@ -199,8 +195,14 @@ def read_manifest_source(path: Path, only: Collection[str] = ()) -> ManifestSour
         raise ConfigError(f"a manifest must be readable; {path}: {error.strerror or error}") from error
     except ValidationError as error:
         problem = error.errors()[0]
-        where = ".".join(_named(json.loads(content) if problem["loc"] else None, problem["loc"]))
-        found = f"; found {problem['input']!r}" if problem["loc"] and not isinstance(problem["input"], dict) else ""
+        if problem["loc"] == ("schema_version",):
+            raise ConfigError(
+                f"{path} must have a schema_version from 1 to {SCHEMA_VERSION}, which this version of raydub reads; "
+                f"found {brief(problem['input'])}; use the version that wrote it, or dub the input anew"
+            ) from error
+        where = dotted(_named(json.loads(content) if problem["loc"] else None, problem["loc"]))
+        is_value = problem["loc"] and not isinstance(problem["input"], dict)
+        found = f"; found {brief(problem['input'])}" if is_value else ""
         raise ConfigError(f"{path} must be a manifest; {where}: {problem['msg']}{found}") from error
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from fastapi import Response
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from cluster.manifest import Manifest, SegmentRecord, UtteranceRecord
@@ -30,12 +31,21 @@ def output_of(view: DubView, dispatcher: Dispatcher) -> Path:
 
 
 async def manifest_of(view: DubView, dispatcher: Dispatcher) -> Manifest:
-    """The newest manifest. Raises ConflictError if there is none yet, NotFoundError, BucketError."""
+    """The newest manifest.
+
+    Raises ConflictError if there is none yet, or if another version of raydub wrote it, NotFoundError, BucketError.
+    """
     path = output_of(view, dispatcher) / outputs.MANIFEST_NAME
     data = await run_in_threadpool(dispatcher.files.read, path)
     if data is None:
         raise NotFoundError(f"the results of {view.dub.id} must still be there; they are gone; regenerate the dub")
-    return await asyncio.to_thread(Manifest.model_validate_json, data)
+    try:
+        return await asyncio.to_thread(Manifest.model_validate_json, data)
+    except ValidationError as error:
+        raise ConflictError(
+            f"the results of {view.dub.id} must be of a version that this service reads; they are not; "
+            "regenerate the dub"
+        ) from error
 
 
 def language_of(made: Manifest, utterance_id: str, language: str | None = None) -> str:

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import aiosqlite
 from alembic import command
 from alembic.config import Config as AlembicConfig
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from filelock import FileLock
 from sqlalchemy import (
     ColumnElement,
@@ -68,7 +70,10 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str) -> AsyncIterator[Database]:
-        """Open and migrate the database. Raises ConfigError if the URL is not valid."""
+        """Open and migrate the database.
+
+        Raises ConfigError if the URL is not valid, or the schema is that of a newer version.
+        """
         engine = _engine(url)
         try:
             await _migrate(engine)
@@ -186,7 +191,19 @@ def _upgrade(connection: Connection) -> None:
     config = AlembicConfig()
     config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
     config.attributes["connection"] = connection
+    _check_known(connection, ScriptDirectory.from_config(config))
     command.upgrade(config, "head")
+
+
+def _check_known(connection: Connection, scripts: ScriptDirectory) -> None:
+    """Raise ConfigError if a newer version of raydub has migrated the database."""
+    known = {script.revision for script in scripts.walk_revisions()}
+    found = MigrationContext.configure(connection).get_current_heads()
+    if newer := set(found) - known:
+        raise ConfigError(
+            f"the database's schema must be one that this version of raydub knows, up to {max(known)}; found "
+            f"{', '.join(sorted(newer))}, of a newer version; run that version, or restore the database from before it"
+        )
 
 
 async def until_it_answers(query: Callable[[], Awaitable[R]]) -> R:

@@ -20,6 +20,7 @@ from actors.errors import MediaError
 from cluster.media import decode, sandbox, sandbox_server
 from cluster.media.config import MediaConfig
 from cluster.media.decode import Damage
+from cluster.media.mux import SourceText
 from cluster.media.probe import MediaInfo, probe
 from tests.integration.dubbing import dub_all
 from tests.media import AudioSpec, VideoSpec, damage, make_media, make_short_talk, tone
@@ -84,6 +85,7 @@ def test_a_decoder_that_fails_costs_its_input_only(
 @pytest.mark.usefixtures("hostile")
 def test_a_decoder_has_no_rights_beyond_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAYDUB_SECRET", "nobody's business")
+    (tmp_path / "secret").write_bytes(b"of somebody else")
     with pytest.raises(MediaError) as caught:
         listen(sound(tmp_path / "tell.mka"))
     rights = json.loads(caught.value.message)
@@ -91,6 +93,8 @@ def test_a_decoder_has_no_rights_beyond_reading(tmp_path: Path, monkeypatch: pyt
     assert rights["writes"] is False
     may_leave = subprocess.run([sys.executable, "-c", LEAVE], check=False).returncode == 0
     assert rights["network"] is not may_leave or not rights["network"]
+    has_landlock = subprocess.run([sys.executable, "-c", RESTRICT], check=False).returncode == 0
+    assert (rights["reads"], rights["runs"]) == (not has_landlock, not has_landlock)
 
 
 LEAVE = """
@@ -100,8 +104,46 @@ sys.exit(0 if unshare(0x40000000) == 0 or (os.geteuid() and unshare(0x50000000) 
 """
 
 
-def stream(folder: Path, info: MediaInfo) -> None:
-    with sandbox.SandboxedHls(folder, info, MediaConfig(), num_channels=2, bits_per_s=64_000) as writer:
+RESTRICT = """
+import ctypes, sys
+sys.exit(0 if ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) > 0 else 1)
+"""
+
+
+@pytest.mark.parametrize("step", ["probe", "plan_output", "mux", "extract"])
+@pytest.mark.parametrize("harm", ["hang", "doze"])
+@pytest.mark.usefixtures("hostile")
+def test_a_step_that_stands_still_costs_its_input_only(tmp_path: Path, step: str, harm: str) -> None:
+    good, bad = sound(tmp_path / "good.mka"), sound(tmp_path / f"{step}-{harm}.mka")
+    config = MediaConfig(max_stall_s=1)
+    with pytest.raises(MediaError, match=r"stand still.*media\.max_stall_s") as caught:
+        walk(bad, tmp_path, config)
+    assert str(bad) in caught.value.message
+    assert "\n" not in caught.value.message
+    assert walk(good, tmp_path, MediaConfig()) == {"out.mka", "one.mka", good.name, bad.name}
+
+
+def walk(path: Path, folder: Path, config: MediaConfig) -> set[str]:
+    """Every step on a file that is not decoding. Returns the names of what is there then."""
+    info = sandbox.inspect(path, config)
+    sandbox.plan_output(info, config)
+    source = SourceText(track=info.audio[0], language="en")
+    sandbox.mux(info, [], folder / "out.mka", source=source, config=config)
+    sandbox.extract(info, folder / "one.mka", info.audio[0].index, with_video=False, config=config)
+    return {each.name for each in folder.iterdir()}
+
+
+@pytest.mark.usefixtures("hostile")
+def test_a_live_stream_that_stands_still_ends(tmp_path: Path) -> None:
+    source = make_media(tmp_path / "hang.mkv", audio=[AudioSpec(samples=tone(3.0), codec="flac")])
+    config = MediaConfig(max_block_wall_s=1)
+    info = sandbox.inspect(source, config)
+    with pytest.raises(MediaError, match=r"hang\.mkv.*media\.max_block_wall_s"):
+        stream(tmp_path / "hls", info, config)
+
+
+def stream(folder: Path, info: MediaInfo, config: MediaConfig | None = None) -> None:
+    with sandbox.SandboxedHls(folder, info, config or MediaConfig(), num_channels=2, bits_per_s=64_000) as writer:
         for _ in range(3):
             writer.write(tone(1.0))
 

@@ -1,5 +1,6 @@
-"""A sandbox server whose decoder and live stream do what a file's name says: crash, hang, compute, grow, or tell their
-rights."""
+"""A sandbox server whose decoder and live stream do what a file's name says: crash, hang, doze, compute, grow, or tell
+their rights. With the name of a step before it, as in ``mux-hang``, that step does it instead.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +26,20 @@ def main() -> None:
     """Serve as ``sandbox_process.main`` does."""
     sandbox_process.decode_audio = _decode_audio(sandbox_process.decode_audio)
     sandbox_process.HlsWriter = _hls_writer(sandbox_process.HlsWriter)  # type: ignore[misc]
+    for step in ("probe", "plan_output", "mux", "extract"):
+        setattr(sandbox_process, step, _step(step, getattr(sandbox_process, step)))
     sandbox_process.main()
+
+
+def _step(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    def spoiled(subject: Any, *arguments: Any, **options: Any) -> Any:
+        path = subject if isinstance(subject, Path) else subject.path
+        step, _, harm = path.stem.partition("-")
+        if step == name:
+            HARMS[harm](subject)
+        return work(subject, *arguments, **options)
+
+    return spoiled
 
 
 def _decode_audio(decode: Callable[..., Iterator[Samples]]) -> Any:
@@ -63,6 +77,11 @@ def _hang(_: MediaInfo) -> None:
         time.sleep(3600)
 
 
+def _doze(_: MediaInfo) -> None:
+    while True:
+        time.sleep(0.2)
+
+
 def _compute(_: MediaInfo) -> None:
     while True:
         pass
@@ -76,7 +95,13 @@ def _grow(_: MediaInfo) -> None:
 
 def _tell(info: MediaInfo) -> None:
     """What the process may do, as the message of an error."""
-    rights = {"environment": sorted(os.environ), "network": _reaches_network(), "writes": _writes(info.path)}
+    rights = {
+        "environment": sorted(os.environ),
+        "network": _reaches_network(),
+        "writes": _writes(info.path),
+        "reads": _reads(info.path),
+        "runs": _runs(),
+    }
     raise MediaError(json.dumps(rights))
 
 
@@ -98,9 +123,24 @@ def _writes(beside: Path) -> bool:
     return True
 
 
+def _reads(beside: Path) -> bool:
+    try:
+        return bool(beside.with_name("secret").read_bytes())
+    except PermissionError:
+        return False
+
+
+def _runs() -> bool:
+    try:
+        return os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)[1] == 0
+    except PermissionError:
+        return False
+
+
 HARMS: dict[str, Callable[[MediaInfo], None]] = {
     "crash": _crash,
     "hang": _hang,
+    "doze": _doze,
     "compute": _compute,
     "grow": _grow,
     "tell": _tell,

@@ -103,6 +103,8 @@ def test_a_wrong_row_is_named_by_its_number(tmp_path: Path, row: dict[str, Any],
     ("name", "content", "says"),
     [
         ("batch.jsonl", "{", "must be a readable jsonl file"),
+        ("batch.jsonl", "[" * 100_000, "must be a readable jsonl file"),
+        ("batch.jsonl", "1" * 5000, "must be a readable jsonl file"),
         ("batch.jsonl", "", "has none"),
         ("batch.csv", "source,to\na.mp4,pt,extra\n", "cells without a header"),
         ("batch.parquet", "no parquet", "must be a readable parquet file"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -174,12 +175,26 @@ def test_a_malformed_assignment_is_shown_how(assignment: str) -> None:
     assert f"must look like fitting.max_rate=1.3; found {assignment!r}" in message("offline", assignment)
 
 
-@pytest.mark.parametrize("assignment", ["fitting.gap_s=[1", "fitting.gap_s={a", "fitting.gap_s=@x"])
-def test_a_value_that_is_no_yaml_is_named(assignment: str) -> None:
-    assert "--set fitting.gap_s: the value must be YAML" in message("offline", assignment)
+@pytest.mark.parametrize("value", ["[1", "{a", "@x", "2024-13-45", "!!timestamp x", "[" * 2000])
+def test_a_value_that_is_no_yaml_is_named(value: str) -> None:
+    assert "--set fitting.gap_s: the value must be YAML" in message("offline", f"fitting.gap_s={value}")
 
 
-@pytest.mark.parametrize("text", ["a: [1", "a: b: c", "\t- x", "`"])
+@pytest.mark.parametrize("setting", ["profile: *g", "extends: *g", "fitting: {gap_s: *g}"])
+def test_what_stands_for_much_more_is_named_in_part(tmp_path: Path, setting: str) -> None:
+    names = "abcdefg"
+    lines = [f"a: &a [{'x, ' * 10}]"]
+    lines += [f"{name}: &{name} [{f'*{below}, ' * 10}]" for below, name in pairwise(names)]
+    assert len(message(write(tmp_path, "\n".join([*lines, setting])))) < 2000
+
+
+def test_a_key_of_several_lines_is_told_in_one(tmp_path: Path) -> None:
+    assert "\n" not in message(write(tmp_path, '"a\\n\\nb": 1\n'))
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [1", "a: b: c", "\t- x", "`", "a: 2024-13-45", "a: " + "1" * 5000, "a: !!bool x", "[" * 2000]
+)
 def test_a_file_that_is_no_yaml_is_named(tmp_path: Path, text: str) -> None:
     file = write(tmp_path, text)
     assert message(file).startswith(f"{file} must be readable YAML; ")
