@@ -285,8 +285,10 @@ def dotted(location: Iterable[int | str]) -> str:
 def brief(value: object) -> str:
     """A value as Python writes it, in part if it is long or deep: a few bytes of YAML can stand for gigabytes."""
     shown = reprlib.Repr()
+    shown.maxlevel = 4
     shown.maxstring = shown.maxother = MAX_SHOWN_CHARACTERS
-    return shown.repr(value)
+    text = shown.repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…"
 
 
 def _fields_at(model: type[BaseModel], location: Iterable[int | str]) -> list[str]:
