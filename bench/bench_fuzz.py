@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import random
 import re
 import tempfile
@@ -202,12 +203,12 @@ def subtitle_seeds() -> dict[str, bytes]:
 def readers() -> dict[str, Reader]:
     config = load_config()
     rows = [
-        {"source": "s3://in/talk.mp4", "to": ["pt", "es"], "from": "en", "voices": {"pt": "faber"}, "priority": 10},
+        {"source": "s3://in/talk.mp4", "to": ["pt"], "from": "en", "voices": {"pt": "pm_alex"}, "priority": 10},
         {"source": "film.mkv", "to": ["pt"], "settings": {"mixing": {"duck_db": -18}}, "name": "film", "speakers": 2},
     ]
     batches = {
         "a.jsonl": "\n".join(map(json.dumps, rows)).encode(),
-        "a.csv": b'source,to,from,voices,audio_track\ntalk.mp4,"pt,es",en,"{""pt"": ""faber""}",0\nb.mp4,fr,en,,1\n',
+        "a.csv": b'source,to,from,voices,audio_track\ntalk.mp4,"pt,",en,"{""pt"": ""pm_alex""}",0\nb.mp4,pt,en,,1\n',
     }
     manifest = sample_manifest(4).model_dump_json(indent=1).encode()
     settings = dump_yaml(config).encode()
@@ -238,6 +239,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for inputs that are findings")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    logging.disable()  # of repairs
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
     chosen = {name: reader for name, reader in readers().items() if options.only in (None, name)}

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from actors import languages
 from actors.engine import make_engine
 from actors.errors import ConfigError
 from actors.types import Candidate, Reference, Samples, Segment, Span, Unit, Window, Word
@@ -168,6 +169,8 @@ class ManifestSource:
 
         Raises EngineLoadError if a voice cannot be had on this node.
         """
+        for tag in {*self.targets, *(segment.language for segment in self.manifest.segments)}:
+            languages.normalise(tag)
         known = {segment.id for segment in self.manifest.segments}
         for unit in self.manifest.units:
             if not unit.segment_ids or not known.issuperset(unit.segment_ids):

@@ -205,6 +205,12 @@ def test_a_segment_there_is_not_is_named(tree: dict[str, Any], config: Config) -
     assert "segment_ids of unit u0001" in message(tree, config)
 
 
+@pytest.mark.parametrize("record", ["dubs", "segments"])
+def test_a_language_that_is_none_is_named(record: str, tree: dict[str, Any], config: Config) -> None:
+    tree[record][0]["language"] = "p: t"
+    assert "BCP-47 tag such as en, pt or pt-BR; found 'p: t'" in message(tree, config)
+
+
 def test_two_ways_to_dub_are_not_one(tree: dict[str, Any], config: Config) -> None:
     tree["dubs"][0]["arm"] = "a"
     assert "one dub for a language" in message(tree, config)
