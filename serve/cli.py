@@ -76,7 +76,10 @@ def _run_inline(settings: ServeSettings, _: Config, choice: dict[str, object]) -
 
 def server_options(settings: ServeSettings) -> dict[str, Any]:
     """Options of ``uvicorn.run``."""
+    from serve.api.header_limit import with_header_limit
+
     return {
+        "http": with_header_limit(settings.header_timeout_s),
         "host": settings.host,
         "port": settings.port,
         "log_config": None,

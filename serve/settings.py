@@ -142,6 +142,8 @@ class ServeSettings(Section):
     """Limit for requests without a file."""
     keep_alive_s: int = Field(default=90, ge=1)
     """Time after which an idle connection is closed. Longer than clients wait, so that no request is cut off."""
+    header_timeout_s: float = Field(default=30.0, gt=0)
+    """Time for the headers of a request, with ray.mode=inline. Ray Serve's proxies take as long as clients do."""
     upload_idle_s: float = Field(default=30.0, gt=0)
     """Longest pause within an upload."""
     upload_max_s: float = Field(default=3600.0, gt=0)

@@ -54,7 +54,8 @@ def client(service: Running) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module")
 def open_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """No keys needed: loopback. A body must not pause for long."""
-    with running(tmp_path_factory.mktemp("open"), *NO_MODELS, "serve.upload_idle_s=0.5", config="base") as service:
+    short = ("serve.upload_idle_s=0.5", "serve.header_timeout_s=0.5")
+    with running(tmp_path_factory.mktemp("open"), *NO_MODELS, *short, config="base") as service:
         yield service
 
 
@@ -328,6 +329,44 @@ def test_a_body_that_stops_coming_ends(open_service: Running) -> None:
         )
         raw.settimeout(PATIENCE_S)
         assert raw.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+WHOLE = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+@contextlib.contextmanager
+def connected(service: Running) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", httpx.URL(service.url).port or 0)) as raw:
+        raw.settimeout(PATIENCE_S)
+        yield raw
+
+
+def is_closed_in_the_end(raw: socket.socket) -> bool:
+    with contextlib.suppress(ConnectionError):
+        while raw.recv(10_000):
+            pass
+    return True  # or it waited too long, and raised
+
+
+@pytest.mark.parametrize("part", [b"", WHOLE[:10], WHOLE[:-2] + b"x: "])
+def test_headers_that_stop_coming_end_the_connection(open_service: Running, part: bytes) -> None:
+    with connected(open_service) as raw:
+        raw.sendall(part)
+        assert is_closed_in_the_end(raw)
+    if part:
+        with connected(open_service) as raw:
+            raw.sendall(WHOLE)
+            assert raw.recv(10_000).startswith(b"HTTP/1.1 200 ")
+            raw.sendall(part)
+            assert is_closed_in_the_end(raw)
+
+
+def test_the_limit_of_headers_ends_no_idle_connection(open_service: Running) -> None:
+    with connected(open_service) as raw:
+        for _ in range(2):
+            raw.sendall(WHOLE)
+            assert raw.recv(10_000).startswith(b"HTTP/1.1 200 ")
+            time.sleep(1.0)
 
 
 def test_more_media_than_a_key_may_have_is_refused(service: Running, talk: Path) -> None:

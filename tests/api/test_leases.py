@@ -292,6 +292,17 @@ async def test_downloads_take_no_place_of_jobs_and_are_shared_among_owners(datab
     await drain(database)
 
 
+async def test_downloads_claimed_at_one_moment_are_as_many_as_each_owner_may_have(database: Database) -> None:
+    await drain(database)
+    jobs, limits = Jobs(database, 100), KeyLimits(max_active_dubs=99)
+    source = {"duration_s": None, "source_url": "https://slow.example/a.mp4"}
+    for owner in ("one", "other") * 6:
+        await jobs.create(new(owner, **source), limits)
+    claims = await asyncio.gather(*(leases(database, f"d{number}").claim_fetch(2) for number in range(12)))
+    assert sorted(dub.owner for dub in claims if dub is not None) == ["one", "one", "other", "other"]
+    await drain(database)
+
+
 async def test_a_download_goes_on_elsewhere_and_ends_with_its_job(database: Database) -> None:
     await drain(database)
     jobs, dead, other = Jobs(database, 100), leases(database, "dead", lease_s=0.01), leases(database, "other")
