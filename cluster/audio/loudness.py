@@ -123,9 +123,14 @@ class VoiceLevels:
         return source_lufs + min(max(shift_db, -self._config.max_shift_db), self._config.max_shift_db)
 
 
+def load_filters() -> None:
+    """Import what designs the filters. It takes a second or two: call it on a thread, ahead of the first speech."""
+    import pyloudnorm  # noqa: F401
+
+
 def _k_weighting(sample_hz: int) -> npt.NDArray[np.float64]:
     """Second-order sections of the K-weighting filter at any rate, as pyloudnorm's Meter has it."""
-    from pyloudnorm import IIRfilter  # imports scipy.signal: a second that not every command needs
+    from pyloudnorm import IIRfilter  # slow to import, as ``load_filters`` says
 
     stages = (
         IIRfilter(4.0, 1 / math.sqrt(2), 1500.0, sample_hz, "high_shelf"),

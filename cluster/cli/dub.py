@@ -177,6 +177,10 @@ def demo(
 
 def _jobs(inputs: Sequence[str], out: str, settings: Config, options: dict[str, Any]) -> list[Job]:
     """A job for each input. It imports Ray, so the options are checked before as far as they can be."""
+    from cluster.media import sandbox
+
+    sandbox.start()  # beside the imports below
+
     from cluster.batch.items import Item, jobs_of
     from cluster.storage import locations
 
