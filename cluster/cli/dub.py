@@ -177,6 +177,7 @@ def demo(
 
 def _jobs(inputs: Sequence[str], out: str, settings: Config, options: dict[str, Any]) -> list[Job]:
     """A job for each input. It imports Ray, so the options are checked before as far as they can be."""
+    _check_cast(settings, options["speakers"])
     from cluster.media import sandbox
 
     sandbox.start()  # beside the imports below
@@ -188,6 +189,15 @@ def _jobs(inputs: Sequence[str], out: str, settings: Config, options: dict[str, 
     own = _check_alone(sources, options["target_subtitles"], options["subtitles"], options["speakers"])
     options = {**options, "target_subtitles": own}
     return jobs_of([Item(source=location, **options) for location in sources], out, settings)
+
+
+def _check_cast(settings: Config, speakers: str | None) -> None:
+    """Raise ConfigError if ``--speakers`` is no choice, or a speaker's voice does not exist."""
+    from cluster.casting.cast import check_cast
+    from cluster.config.load import overlaid
+    from cluster.speakers.config import speaker_settings
+
+    check_cast(overlaid(settings, {} if speakers is None else {"speakers": speaker_settings(speakers)}))
 
 
 def _redub_job(

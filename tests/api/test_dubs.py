@@ -219,6 +219,7 @@ def test_pages_hold_every_dub_once_newest_first(client: httpx.Client, talk: Path
         ({"to": ","}, "languages to dub into"),
         ({"to": "pt", "profile": "best"}, "profile must be one of"),
         ({"to": "pt", "voices": "{"}, "voices must be JSON"),
+        ({"to": "pt", "voices": '{"S1": "nobody"}'}, "a voice must be one of"),
         ({"to": "pt", "audio_track": "-1"}, "greater than or equal to 0"),
     ],
 )

@@ -85,6 +85,23 @@ def test_a_voice_that_does_not_exist_is_refused_before_work_is_imported(option: 
     assert UNUSED & modules == set()
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--voice=S1=nobody"], "a voice must be one of pf_dora, pm_alex, "),
+        (["--voice=S1=nobody", "--speakers=auto"], "a voice must be one of pf_dora, pm_alex, "),
+        (["--voice=S3=pf_dora", "--speakers=2"], "a speaker with a voice must be one of S1 to S2, "),
+        (["--speakers=many"], "speakers must be auto, a number "),
+    ],
+)
+def test_a_cast_that_cannot_be_is_refused_before_work_is_imported(options: list[str], problem: str) -> None:
+    ended, modules = finished("dub", "no-such-file.mp4", "--to", "pt", *options)
+    assert ended.returncode == 2
+    [line] = ended.stderr.splitlines()
+    assert line.startswith(f"raydub: {problem}")
+    assert UNUSED & modules == set()
+
+
 def test_doctor_starts_without_what_it_looks_for() -> None:
     program = "import json, sys, cluster.admin.doctor; print(json.dumps([*sys.modules]))"
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
