@@ -44,7 +44,7 @@ def fraction(above: int, below: int) -> str:
     return f"{cardinal(above)} {name}{'s' if above > 1 else ''}"
 
 
-def regnal(number: int) -> str:
+def regnal(number: int, gender: Gender) -> str:
     return f"the {ordinal(number)}"
 
 

@@ -63,8 +63,8 @@ def count_gender(word: str) -> Gender:
     return "f" if is_feminine and not _MASCULINE_IN_AS.fullmatch(word) else "m"
 
 
-def regnal(number: int) -> str:
-    return ordinal(number) if number <= 10 else cardinal(number)
+def regnal(number: int, gender: Gender) -> str:
+    return ordinal(number, gender) if number <= 10 else cardinal(number)
 
 
 DOLLAR = Currency(unit=Noun(one="dólar", many="dólares"), cent=Noun(one="centavo", many="centavos"))

@@ -44,7 +44,7 @@ def fraction(above: int, below: int) -> str:
     return f"{cardinal(above)} {name}{'s' if above > 1 and not name.endswith('s') else ''}"
 
 
-def regnal(number: int) -> str:
+def regnal(number: int, gender: Gender) -> str:
     return "premier" if number == 1 else cardinal(number)
 
 

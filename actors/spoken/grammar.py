@@ -86,8 +86,8 @@ class Grammar:
     """Nouns, lower case, after a Roman numeral that is read as an ordinal: "guerra"."""
     numeral_after: frozenset[str] = frozenset()
     """Words, lower case, before a Roman numeral that is read as a cardinal: "capítulo"."""
-    regnal: Callable[[int], str] | None = None
-    """The number of a monarch or pope."""
+    regnal: Callable[[int, Gender], str] | None = None
+    """The number of a monarch or pope, whose gender it takes."""
     letters: Mapping[str, str]
     """The names of the letters."""
     and_cents: str

@@ -45,8 +45,8 @@ def fraction(above: int, below: int) -> str:
     return f"{before_noun(cardinal(above))} {name[:-1] + 'i' if above > 1 else name}"
 
 
-def regnal(number: int) -> str:
-    return ordinal(number)
+def regnal(number: int, gender: Gender) -> str:
+    return ordinal(number, gender)
 
 
 DOLLAR = Currency(unit=Noun(one="dollaro", many="dollari"), cent=Noun(one="centesimo", many="centesimi"))

@@ -76,8 +76,8 @@ def count_gender(word: str) -> Gender:
     return "f" if is_feminine and not _MASCULINE_IN_AS.fullmatch(word) and word not in {"milhões", "bilhões"} else "m"
 
 
-def regnal(number: int) -> str:
-    return ordinal(number) if number <= 10 else cardinal(number)
+def regnal(number: int, gender: Gender) -> str:
+    return ordinal(number, gender) if number <= 10 else cardinal(number)
 
 
 REAL = Currency(unit=Noun(one="real", many="reais"), cent=Noun(one="centavo", many="centavos"))

@@ -19,6 +19,7 @@ from actors.spoken.written import (
     HOUR_SIGN,
     ISO_DATE,
     PHONE,
+    QUEENS,
     ROMAN,
     URL,
     number_pattern,
@@ -96,8 +97,8 @@ class Rules:
             (re.compile(rf"(?<![\w.,])(\d+)\.?({suffixes})(?!\w)(?=(\s[^\W\d_])?)", re.IGNORECASE), self._ordinal),
             (re.compile(rf"\b(?=[IVX]{{2}}|Ier)({ROMAN})(er|e|ème|º|ª)(?!\w)"), self._roman_ordinal),
             (re.compile(rf"\b{roman}\s+(?P<noun>\w+)"), self._roman_before),
-            (re.compile(rf"\b(?P<word>\w+)\s+{roman}"), self._roman_after),
-            (re.compile(r"(\d+\s?)?([½⅓⅔¼¾])|(?<![\w/])([1-9]\d?)/([1-9]\d?)(?![\w/])"), self._fraction),
+            (re.compile(rf"\b(?:(?P<title>\w+)\s+)?(?P<word>\w+)\s+{roman}"), self._roman_after),
+            (re.compile(rf"(\d+\s?)?([½⅓⅔¼¾])|{FRACTION}(?![\w/])"), self._fraction),
             (re.compile(r"(?<![\w.,–-])(\d{1,4})\s?[–-]\s?(\d{1,4})(?![\w–-]|[.,]\d)"), self._range),
             (re.compile(r"(?<!\w)(?!\d{1,3}(?:\.\d{3})+\b)\d+(?:\.\d+){2,}(?!\w)"), self._version),
             (re.compile(r"#\s?(?=\d)"), lambda m: f"{grammar.number_sign} "),
@@ -231,12 +232,13 @@ class Rules:
 
     def _roman_after(self, m: Match[str]) -> str:
         word, numeral = m["word"], m["roman"]
-        value = roman_value(numeral)
+        value, before = roman_value(numeral), m[0].removesuffix(numeral)
         if word.lower() in self._grammar.numeral_after:
-            return f"{word} {self._grammar.cardinal(value, 'm')}"
+            return f"{before}{self._grammar.cardinal(value, 'm')}"
         is_name = word[0].isupper() and not word.isupper() and len(numeral) >= 2 and set(numeral) <= set("IVX")
         if is_name and self._grammar.regnal is not None:
-            return f"{word} {self._grammar.regnal(value)}"
+            is_queen = not QUEENS.isdisjoint((word.lower(), (m["title"] or "").lower()))
+            return f"{before}{self._grammar.regnal(value, 'f' if is_queen else 'm')}"
         return m[0]
 
     def _roman_before(self, m: Match[str]) -> str:

@@ -25,6 +25,14 @@ CLOCK = re.compile(
 )
 HOUR_SIGN = re.compile(r"(?<![\w:.,])([01]?\d|2[0-3])\s?[hH]\s?([0-5]\d)?(?:min)?(?![\w/])")
 HOUR_AM_PM = re.compile(r"(?<![\w:.,])(1[0-2]|[1-9])\s?([aApP])\.?[mM]\b\.?")
+_TITLES = "rainha imperatriz czarina princesa reina emperatriz zarina regina imperatrice principessa"
+_NAMES = (
+    "elizabeth elisabeth elisabetta isabel isabella maria maría mary catarina catalina caterina catherine "
+    "ana anna anne margarida margarita margherita margarethe margrethe cristina christina "
+    "cleópatra cleopatra joana juana giovanna vitória victoria vittoria guilhermina guillermina guglielmina"
+)
+QUEENS = frozenset(f"{_TITLES} {_NAMES}".split())
+"""Titles and names, lower case, after which the number of a monarch is feminine."""
 FRACTIONS = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4)}
 
 
