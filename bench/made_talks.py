@@ -47,11 +47,11 @@ def make_talk(
 
 
 def _order(voices: Sequence[str], rng: random.Random) -> Iterator[str]:
-    """Each voice once, then any but the last one."""
+    """Each voice once, then any but the last one; the only one again and again."""
     yield from voices
     last = voices[-1]
     while True:
-        last = rng.choice([voice for voice in voices if voice != last])
+        last = rng.choice([voice for voice in voices if voice != last] or [last])
         yield last
 
 
