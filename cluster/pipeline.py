@@ -23,6 +23,7 @@ from cluster.manifest import Manifest
 from cluster.media.decode import Damage
 from cluster.media.plan import dub_suffix
 from cluster.media.sandbox import decode_audio, inspect, plan_output
+from cluster.metrics.jobs import measured
 from cluster.pools.pool_set import JobPool, PoolSet
 from cluster.progress import Progress
 from cluster.steps.align import needs_embedding
@@ -113,7 +114,7 @@ async def dub(
     in an exception group; a bad item only flags its utterance.
     """
     context = DubContext(config=config, pools=pools, progress=progress)
-    async with _workspace(job, context) as (folder, lease):
+    async with measured(progress.number) as measure, _workspace(job, context) as (folder, lease):
         media = await open_media(job, context)
         notify, cache, damage = observe or _ignore, MixCache(pools.store, job.source), Damage()
         progress.begin(media.info.duration_s, media.describe(job.source_language, job.targets))
@@ -147,7 +148,7 @@ async def dub(
         finished = [FinishedDub(mixdown=mixing.result(), checks=checker.found) for mixing, checker in dubs]
         stats = pools.stats()
         write = functools.partial(write_results, folder, job.out, media, transcription, finished, context, stats, cache)
-        return await finish_before_cancel(in_own_thread(write, "write results"))
+        return measure.note_end(await finish_before_cancel(in_own_thread(write, "write results")))
 
 
 async def open_media(job: Job, context: DubContext) -> SourceMedia:

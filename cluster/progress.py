@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from cluster.metrics import jobs
 from cluster.pools.fairness import JobPriority
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Progress:
         key = (stage, target)
         self.reached_s[key] = max(self.reached_s.get(key, 0.0), reached_s)
         self.num_done[key] = self.num_done.get(key, 0) + 1
+        jobs.advance(self.number, self.lag_s, num_segments=1 if stage is Stage.SPEAK else 0)
         self.on_change(self)
 
     def note_utterance(self) -> None:
@@ -67,6 +69,13 @@ class Progress:
     def due_s(self, media_s: float) -> float:
         """Time at which a viewer who pressed play at the start would hear this; it orders the work."""
         return self.started_s + media_s
+
+    @property
+    def lag_s(self) -> float:
+        """Seconds of media that were heard, but are not mixed yet in the language that is furthest behind."""
+        heard_s = self.reached_s.get((Stage.TRANSCRIBE, ""), 0.0)
+        mixed_s = [reached_s for (stage, _), reached_s in self.reached_s.items() if stage is Stage.MIX]
+        return max(0.0, heard_s - min(mixed_s, default=0.0))
 
     @property
     def elapsed_s(self) -> float:

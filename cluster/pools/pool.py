@@ -21,7 +21,7 @@ from actors.engine import make_engine
 from actors.errors import EngineError, EngineLoadError
 from actors.host import BatchReport
 from actors.types import ItemFailure, Task
-from cluster.config.schema import PoolConfig, StageConfig
+from cluster.config.schema import PoolConfig, PriceConfig, StageConfig
 from cluster.logs import log_context, new_context
 from cluster.pools.call_times import CallTimes
 from cluster.pools.fairness import AdmissionLimiter
@@ -51,6 +51,7 @@ class Pool:
         start_replica: Callable[[Task, StageConfig], Replica],
         num_replicas: int | None = None,
         start_limiter: StartLimiter | None = None,
+        price: PriceConfig = PriceConfig(),
     ) -> None:
         self.name = f"{task}/{stage.engine}"
         self.config: PoolConfig = stage.pool
@@ -73,7 +74,7 @@ class Pool:
         self._memory = MemoryLimit(self.config.batch)
         self._times = CallTimes()
         self._recovery = LossRecovery(self.name, self.config, self._memory, retry=self._retry, settle=self._settle)
-        self._activity = PoolActivity(self.name)
+        self._activity = PoolActivity(self.name, self.config, price)
         self._on_demand: Callable[[], None] | None = None
         self._wait: RoomWait | None = None
         self._dispatching: asyncio.Task[None] | None = None

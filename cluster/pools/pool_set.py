@@ -129,7 +129,8 @@ class PoolSet:
                 entry.users.discard(job.name)
 
     async def _add(self, key: str, task: Task, stage: StageConfig) -> _PoolEntry:
-        pool = Pool(task, stage, self._start_replica, num_replicas=0, start_limiter=self._start_limiter)
+        limiter, price = self._start_limiter, self._config.price
+        pool = Pool(task, stage, self._start_replica, num_replicas=0, start_limiter=limiter, price=price)
         await self._make_room(pool)
         self._scaler.add(key, pool)
         entry = _PoolEntry(pool=pool, client=pool)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from actors.device import GpuUse
+from cluster.config.schema import PoolConfig, PriceConfig
 from cluster.manifest import PoolRecord
-from cluster.pools.metrics import metrics_of
+from cluster.pools.metrics import PoolMetrics
 
 PACE_WEIGHT = 0.2
 """EWMA weight of the latest batch in ``s_per_cost``."""
@@ -74,12 +75,12 @@ class PoolStats(PoolRecord):
 class PoolActivity:
     """Counts the work of one pool, and passes each count on to Prometheus."""
 
-    def __init__(self, pool: str) -> None:
+    def __init__(self, pool: str, config: PoolConfig, price: PriceConfig) -> None:
         self.num_items = self.num_failed = self.num_batches = self.num_lost_replicas = 0
         self.engine_s = 0.0
         self.s_per_cost: float | None = None
         self.busy = Stopwatch()
-        self._metrics = metrics_of(pool)
+        self._metrics = PoolMetrics(pool, config, price)
 
     def batch_sent(self, num_items: int, wait_s: float) -> None:
         self._metrics.batch_sent(num_items, wait_s)

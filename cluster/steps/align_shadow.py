@@ -6,25 +6,30 @@ milliseconds of arithmetic on vectors that are there already, and asks no model 
 
 from __future__ import annotations
 
-import functools
 import logging
 import statistics
 from collections.abc import Sequence
 
 import numpy as np
-import ray
-from ray.util import metrics
 
 from actors.types import Unit
 from cluster.alignment.align import AlignedSpan, Alignment, SecondSpan, align
 from cluster.alignment.config import AlignConfig
 from cluster.alignment.inputs import AlignTask, Evidence
 from cluster.alignment.scores import SemanticScores, source_shares
+from cluster.metrics.meters import MetricHistogram
 from cluster.quality import is_sampled
 
 log = logging.getLogger(__name__)
 
 COSINES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+
+_cosine = MetricHistogram(
+    "raydub_alignment_cosine",
+    "Cosine of segments and their spans, mean over a unit, where two strategies divided it.",
+    COSINES,
+    ("strategy", "role"),
+)
 
 
 def try_second(
@@ -44,9 +49,8 @@ def try_second(
         "second strategy unit=%s method=%s second=%s breaks_moved=%d cosine=%.4f second_cosine=%.4f",
         *(unit.id, chosen.method, other.method, num_moved, own, its),
     )
-    if ray.is_initialized():
-        _cosine().observe(own, {"strategy": config.strategy, "role": "spoken"})
-        _cosine().observe(its, {"strategy": second.strategy, "role": "second"})
+    _cosine.observe(own, {"strategy": config.strategy, "role": "spoken"})
+    _cosine.observe(its, {"strategy": second.strategy, "role": "second"})
     return tuple(
         SecondSpan(method=other.method, text=span.text, cosine=cosine, own_cosine=own_cosine)
         for span, cosine, own_cosine in zip(other.spans, cosines, own_cosines, strict=True)
@@ -64,13 +68,3 @@ def _cosines(task: AlignTask, evidence: Evidence, spans: Sequence[AlignedSpan]) 
         else 0.0
         for index, span in enumerate(spans)
     ]
-
-
-@functools.cache
-def _cosine() -> metrics.Histogram:
-    return metrics.Histogram(
-        "raydub_alignment_cosine",
-        description="Cosine of segments and their spans, mean over a unit, where two strategies divided it.",
-        boundaries=list(COSINES),
-        tag_keys=("strategy", "role"),
-    )

@@ -23,6 +23,7 @@ from serve.api import (
     libretranslate,
     lines,
     live,
+    metrics,
     openai,
     openai_recordings,
     page,
@@ -53,6 +54,7 @@ ROUTERS = (
     page.router,
     page.status_router,
     health.router,
+    metrics.router,
     dubs.router,
     lines.router,
     elevenlabs_v2.router,  # before v1, which would take "project" for a dubbing id

@@ -100,6 +100,7 @@ def test_a_method_that_no_route_has_is_405_in_the_paths_shape(
 def test_a_missing_key_is_401_in_the_paths_shape(service: Running, paths: Mapping[str, frozenset[str]]) -> None:
     public = {"/healthz", "/readyz", "/languages", "/openapi.json", "/health", "/spec", "/frontend/settings"}
     with service.client() as stranger:
+        assert stranger.get("/metrics").status_code == 401
         for path, methods in paths.items():
             answer = stranger.request(min(methods), path)
             if path not in public:

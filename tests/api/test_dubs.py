@@ -53,6 +53,28 @@ def events_of(client: httpx.Client, dub_id: str, after: int | None = None) -> li
         return [event for event in source.iter_sse() if event.data]
 
 
+def test_metrics_of_dubs_and_pools_are_shown_without_names(client: httpx.Client, done: dict[str, Any]) -> None:
+    answer = client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    found = {
+        line.partition("{")[0].partition(" ")[0]
+        for line in answer.text.splitlines()
+        if not line.endswith((" 0", " 0.0"))
+    }
+    assert found >= {
+        "ray_raydub_jobs_total",
+        "ray_raydub_job_segments_total",
+        "ray_raydub_job_finished_segments_total",
+        "ray_raydub_job_wall_seconds_count",
+        "ray_raydub_job_first_utterance_seconds_sum",
+        "ray_raydub_jobs_busy_seconds_total",
+        "ray_raydub_pool_engine_seconds_sum",
+        "ray_raydub_pool_cpu_seconds_total",
+    }
+    assert done["id"] not in answer.text
+    assert "talk" not in answer.text
+
+
 def test_a_dub_is_made_of_an_upload(done: dict[str, Any]) -> None:
     assert done["state"] == "done", done["error"]
     assert done["name"] == "talk.mp4"

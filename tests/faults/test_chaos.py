@@ -21,12 +21,15 @@ import ray
 
 from actors.errors import ReplicaLostError
 from cluster.config.schema import AutoscalingConfig, BatchLimits, PoolConfig, RayConfig, StageConfig
+from cluster.metrics.jobs import measured
+from cluster.metrics.meters import exposition
 from cluster.pools.autoscaler import Autoscaler
 from cluster.pools.pool import Pool
 from cluster.pools.ray_session import max_starting
 from cluster.pools.replicas import RayReplica
 from tests.standins import chaos, nodes
 from tests.standins.echo import Echo, Item
+from tests.unit.manifests import sample_manifest
 
 PATIENCE_S = 300.0
 POISON = frozenset({123, 256, 389})
@@ -97,6 +100,8 @@ async def test_prometheus_is_told(workers: list[nodes.Node]) -> None:
         with pytest.raises(ReplicaLostError):
             await pool.submit(Item(value=2, die=True))
         pool.report()
+        async with measured(-1) as job:
+            job.note_end(sample_manifest())
         [head] = [node for node in ray.nodes() if node["NodeID"] == ray.get_runtime_context().get_node_id()]
         url = f"http://127.0.0.1:{head['MetricsExportPort']}/metrics"
         wanted = {
@@ -109,7 +114,13 @@ async def test_prometheus_is_told(workers: list[nodes.Node]) -> None:
             "ray_raydub_pool_waiting_replicas{",
             "ray_raydub_pool_waiting_seconds{",
             'ray_raydub_pool_replicas{.*state="serving"',
+            "ray_raydub_pool_cpu_seconds_total",
+            'ray_raydub_jobs_total{.*outcome="degraded"',
+            "ray_raydub_job_wall_seconds_count",
+            "ray_raydub_jobs_running_peak",
         }
+        own = exposition().decode()
+        assert [each for each in wanted if not re.search(each, own)] == []
         async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient() as client:
             while wanted:
                 told = (await client.get(url)).text

@@ -15,7 +15,7 @@ from actors.device import GpuUse
 from actors.device.memory import FIRST_PATIENCE_BATCHES
 from actors.errors import ConfigError, EngineError, EngineLoadError, ItemError, ReplicaLostError
 from actors.types import ItemFailure
-from cluster.config.schema import BatchLimits, PoolConfig
+from cluster.config.schema import BatchLimits, PoolConfig, PriceConfig
 from cluster.pools import metrics
 from cluster.pools.pool import Pool
 from cluster.pools.replicas import InlineReplica, ReplicaDiedError, ReplicaOutOfMemoryError, ResultLostError
@@ -507,9 +507,9 @@ def test_gpus_are_exported_by_replica_until_it_ends(monkeypatch: pytest.MonkeyPa
     def gauge(name: str) -> SimpleNamespace:
         return SimpleNamespace(set=lambda value, tags: exported.append((name, tags["replica"], value)))
 
-    monkeypatch.setattr(metrics, "_gpu_memory_bytes", lambda: gauge("bytes"))
-    monkeypatch.setattr(metrics, "_gpu_utilisation", lambda: gauge("utilisation"))
-    pool = metrics._RayMetrics("translation")
+    monkeypatch.setattr(metrics, "_gpu_memory_bytes", gauge("bytes"))
+    monkeypatch.setattr(metrics, "_gpu_utilisation", gauge("utilisation"))
+    pool = metrics.PoolMetrics("translation", PoolConfig(), PriceConfig())
     use = GpuUse(process_bytes=5, used_bytes=7, total_bytes=24, utilisation=0.5)
     pool.set_gpus({0: use, 1: dataclasses.replace(use, process_bytes=None)})
     assert exported == [("bytes", "0", 5), ("utilisation", "0", 0.5), ("utilisation", "1", 0.5)]

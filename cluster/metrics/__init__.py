@@ -1,0 +1,1 @@
+"""Metrics for Prometheus: the kinds of meter, and those of whole jobs. Never decides anything."""
