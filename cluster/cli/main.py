@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import typer
 
-from cluster.cli import ab, doctor, dub, jobs, models, store, submit, voices
+from cluster.cli import ab, analyze, doctor, dub, jobs, kpi, models, store, submit, voices
 from cluster.cli.options import ConfigName, ProfileName, Set, run_app
 
-DUB, CLUSTER, MACHINE = "Dub", "Dub on a cluster", "This machine"
+DUB, CLUSTER, ANALYSIS, MACHINE = "Dub", "Dub on a cluster", "Look at finished dubs", "This machine"
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Dub video and audio with models that you host."
@@ -22,6 +22,8 @@ app.command("demo", rich_help_panel=DUB)(dub.demo)
 app.command("ab", rich_help_panel=DUB)(ab.ab)
 app.command("submit", rich_help_panel=CLUSTER)(submit.submit)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=CLUSTER)
+app.command("analyze", rich_help_panel=ANALYSIS)(analyze.analyze)
+app.command("kpi", rich_help_panel=ANALYSIS)(kpi.kpi)
 app.command("doctor", rich_help_panel=MACHINE)(doctor.doctor)
 app.add_typer(config_app, name="config", rich_help_panel=MACHINE)
 app.add_typer(models.app, name="models", rich_help_panel=MACHINE)

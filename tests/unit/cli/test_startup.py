@@ -52,7 +52,8 @@ def run(*arguments: str, **environment: str) -> tuple[str, set[str]]:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "dub", "ab", "submit", "jobs", "doctor", "models", "store", "voices", "serve keys"]
+    "command",
+    ["", "dub", "ab", "submit", "jobs", "analyze", "kpi", "doctor", "models", "store", "voices", "serve keys"],
 )
 def test_help_imports_no_work(command: str) -> None:
     text, modules = run(*command.split(), "--help")

@@ -1,0 +1,1 @@
+"""Conclusions from finished dubs and from metrics: targets met or missed, and the bottleneck. Never dubs anything."""
