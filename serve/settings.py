@@ -160,6 +160,9 @@ class ServeSettings(Section):
     """Sources that a dispatcher downloads at a time. They take no place from running dubs."""
     max_fetches_per_key: int = Field(default=2, ge=1)
     """Sources of one owner that all dispatchers together download at a time."""
+    share_results: bool = True
+    """True if what was computed for one key is found for all. A key can then tell by the time of an answer that
+    somebody asked for the same before; false computes it again for each."""
     lease_s: float = Field(default=15.0, gt=0)
     """Time without a sign of its dispatcher after which a job is resumed by another."""
     poll_s: float = Field(default=1.0, gt=0)

@@ -25,7 +25,7 @@ from cluster.pools.pool import Pool
 from cluster.pools.stats import PoolStats
 from cluster.storage.codec import CodecError
 from cluster.storage.framing import CorruptValueError
-from cluster.storage.keys import Key, Keyring
+from cluster.storage.keys import SALT, Key, Keyring
 from cluster.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ class CachedPool:
     ) -> Any:
         """Like ``Pool.submit``. A request equal to one in flight, of whatever job, waits for that one's result."""
         try:
-            key = await self._store.key(self._keyring, request)
+            key = await self._store.key(self._keyring.with_salt(SALT.get()), request)
         except CodecError as error:
             raise EngineError(f"{self.name} must be asked with a record whose content is known: {error}") from error
         shared_by = key, _is_bypassed.get()

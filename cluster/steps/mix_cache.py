@@ -25,7 +25,7 @@ import soxr
 from cluster.audio.mixer import Placement
 from cluster.storage import codec
 from cluster.storage.framing import CorruptValueError
-from cluster.storage.keys import Key, Keyring
+from cluster.storage.keys import SALT, Key, Keyring
 from cluster.storage.store import Store, StoreError
 
 log = logging.getLogger(__name__)
@@ -44,9 +44,8 @@ class MixCache:
         self._digests: dict[Path, str] = {}
         self._digesting = threading.Lock()
         libraries = {"av": av.__version__, "numpy": np.__version__, "soxr": soxr.__version__}
-        self._keyring = Keyring(
-            "sound", {"revision": REVISION, "libraries": libraries, "ffmpeg": dict(av.library_versions)}
-        )
+        identity = {"revision": REVISION, "libraries": libraries, "ffmpeg": dict(av.library_versions)}
+        self._keyring = Keyring("sound", identity).with_salt(SALT.get())
 
     def encoded(self, original: Path, recipe: dict[str, Any], path: Path, make: Callable[[], None]) -> None:
         """Write ``path`` from the cache, else by ``make``, which depends on ``original`` and ``recipe`` alone."""

@@ -7,9 +7,12 @@ time, the machine or the batch in which it was computed.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,8 +22,21 @@ from cluster.storage import codec
 LAYOUT = 1
 """Version of keys and values; raise it when either is made in another way."""
 
+SALT: ContextVar[str] = ContextVar("salt", default="")
+"""Results are found only with the salt under which they were stored; empty where all share them."""
+
 StoredTask = Task | Literal["sound"]
 """The task that made a value: an engine's, or ``sound`` for mixes, which the driver makes."""
+
+
+@contextlib.contextmanager
+def salted(salt: str) -> Iterator[None]:
+    """Inside, store and find results with this salt alone."""
+    token = SALT.set(salt)
+    try:
+        yield
+    finally:
+        SALT.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +56,15 @@ class Keyring:
         self._task = task
         described = json.dumps([LAYOUT, task, identity], sort_keys=True, ensure_ascii=True)
         self._start = hashlib.sha256(described.encode())
+
+    def with_salt(self, salt: str) -> Keyring:
+        """A keyring with other keys for each salt; itself for an empty one."""
+        if not salt:
+            return self
+        other = copy.copy(self)
+        other._start = self._start.copy()
+        other._start.update(json.dumps(salt).encode())
+        return other
 
     def key(self, request: object) -> Key:
         """The key of the request's result. Raises CodecError if the request holds a value of no known type."""

@@ -15,6 +15,7 @@ from starlette.requests import Request, cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from actors.errors import CapacityError
+from cluster.storage.keys import SALT
 from serve.api.problems import ErrorAnswers
 from serve.errors import ForbiddenError, ServiceFullError, UnauthorizedError
 from serve.jobs.api_keys import LOCAL, Caller, KeyRing
@@ -74,6 +75,8 @@ class Guard:
         self._num_inside[caller.owner] += 1
         scope.setdefault("state", {})["caller"] = caller
         OWNER.set(caller.owner)
+        if not self._settings.share_results:
+            SALT.set(caller.owner)
 
     def _leave(self, scope: Scope) -> None:
         caller: Caller | None = scope.get("state", {}).get("caller")

@@ -17,6 +17,7 @@ from cluster.speakers.turns import SPEAKER_NAME
 from cluster.steps.from_manifest import ManifestSource, read_manifest_source
 from cluster.steps.records import MixedBlock
 from cluster.storage import outputs
+from cluster.storage.keys import salted
 from cluster.streams import in_own_thread
 from serve.jobs.database import until_it_answers
 from serve.jobs.events import Recorder
@@ -34,10 +35,22 @@ class SourceGoneError(Exception):
 
 
 class DubAttempts:
-    """Makes dubs, for any job that this dispatcher has claimed."""
+    """Makes dubs, for any job that this dispatcher has claimed.
 
-    def __init__(self, configs: Mapping[str | None, Config], files: JobFiles, jobs: Jobs, pools: PoolSet) -> None:
+    Without ``share_results``, those of one owner are not found for others.
+    """
+
+    def __init__(
+        self,
+        configs: Mapping[str | None, Config],
+        files: JobFiles,
+        jobs: Jobs,
+        pools: PoolSet,
+        *,
+        share_results: bool = True,
+    ) -> None:
         self._configs = configs
+        self._share_results = share_results
         self._files = files
         self._jobs = jobs
         self._pools = pools
@@ -54,7 +67,8 @@ class DubAttempts:
             given = await self._edited(row, languages)
             if given is not None:
                 await asyncio.to_thread(given.check, config)
-            return await self._run(row, options, languages, recorder, config, given)
+            with salted("" if self._share_results else row.owner):
+                return await self._run(row, options, languages, recorder, config, given)
         finally:
             await asyncio.to_thread(self._files.release, row.id)
 

@@ -121,7 +121,7 @@ def _dispatcher(setup: DispatcherSetup, database: Database, files: JobFiles, poo
         leases=leases,
         jobs=jobs,
         files=files,
-        attempts=DubAttempts(setup.configs, files, jobs, pools),
+        attempts=DubAttempts(setup.configs, files, jobs, pools, share_results=settings.share_results),
         fetcher=fetcher,
         feed=feed,
         health=health,

@@ -16,7 +16,8 @@ import cluster.storage.http as fetching
 from serve.jobs.api_keys import hash_key
 from serve.jobs.jobs import Jobs
 from tests import bombs
-from tests.api.server import NO_MODELS, PATIENCE_S, Running, finished, running
+from tests.api.server import NO_MODELS, PATIENCE_S, STANDINS, Running, finished, running
+from tests.standins import hears, speaks, translates
 
 ONE, TWO, SMALL = "first key", "second key", "a key with little"
 KEYS = (
@@ -166,3 +167,26 @@ def test_a_long_content_type_is_cut(service: Running) -> None:
     with service.client(TWO) as client:
         files = {"file": ("a.mka", SOUND, "audio/" + "x" * 1000)}
         assert client.post("/v1/dubs", data={"to": "pt"}, files=files).status_code == 201
+
+
+def num_stored(folder: Path, talk: Path, *, is_shared: bool) -> int:
+    """Number of results in the store after two keys asked for the same, and the first of them again."""
+    settings = (KEYS, f"store.url={folder / 'store'}", f"serve.share_results={str(is_shared).lower()}")
+    with running(folder / "data", *STANDINS, *settings, config="base") as service:
+        for key in (ONE, TWO, ONE):
+            with service.client(key) as client, talk.open("rb") as file:
+                client.post("/translate", json={"q": "Hello.", "source": "en", "target": "pt"}).raise_for_status()
+                made = client.post("/v1/dubs", data={"to": "pt", "source": "en"}, files={"file": ("talk.mp4", file)})
+                assert finished(client, made.json()["id"])["state"] == "done"
+    return len([path for path in (folder / "store").glob("*/*/*") if path.is_file()])
+
+
+def test_results_are_found_for_other_keys_unless_kept_apart(
+    tmp_path: Path, talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAYDUB_STORE")
+    for engine in (hears, translates, speaks):
+        monkeypatch.setattr(engine.Engine, "weights_id", lambda self: "none")
+    shared = num_stored(tmp_path / "shared", talk, is_shared=True)
+    assert shared > 1
+    assert num_stored(tmp_path / "apart", talk, is_shared=False) == 2 * shared

@@ -20,6 +20,7 @@ from cluster.config.schema import StageConfig
 from cluster.pools.cached_pool import CachedPool, PoolCache, bypass_cache
 from cluster.pools.stats import PoolStats
 from cluster.storage.config import StoreConfig
+from cluster.storage.keys import salted
 from cluster.storage.store import Store, open_store
 
 STAGES: dict[Task, StageConfig] = {
@@ -131,6 +132,22 @@ async def test_equal_requests_under_way_are_one(store: Store) -> None:
         answers = await asyncio.gather(*asking)
     assert {text_of(answer) for answer in answers} == {"hello 1"}
     assert front.stats().num_shared == 4
+
+
+async def test_results_with_another_salt_are_not_found(store: Store) -> None:
+    pool = FakePool()
+    async with opened(store, pool) as cached:
+        for salt, text in [("one", "hello 1"), ("two", "hello 2"), ("one", "hello 1"), ("", "hello 3")]:
+            with salted(salt):
+                assert text_of(await cached.submit(hello())) == text
+        pool.gate.clear()
+        waiting = []
+        for salt in ("one", "two", "two"):
+            with salted(salt):
+                waiting.append(asyncio.create_task(cached.submit(hello("under way"))))
+        await until(lambda: len(pool.requests) == 5)
+        pool.gate.set()
+        assert sorted(map(text_of, await asyncio.gather(*waiting))) == ["under way 4", "under way 5", "under way 5"]
 
 
 async def test_one_who_leaves_takes_nothing_from_the_others(store: Store) -> None:

@@ -20,6 +20,7 @@ from cluster.media.probe import AudioTrack
 from cluster.steps.mix import mix_recipe
 from cluster.steps.mix_cache import REVISION, MixCache
 from cluster.storage.config import StoreConfig
+from cluster.storage.keys import salted
 from cluster.storage.store import Store, open_store
 
 CLIPS = tuple(
@@ -102,6 +103,14 @@ def test_a_source_s_name_and_when_clips_became_known_change_nothing(store: Store
     together = iter([Placement(clips=CLIPS, horizon_s=0.0), END])
     assert renamed(together) == mixes()
     assert renamed.made == []
+
+
+def test_with_another_salt_it_is_made_again(store: Store, tmp_path: Path) -> None:
+    mixes = Mixes(store, tmp_path)
+    for salt in ("one", "two", "one", "two"):
+        with salted(salt):
+            mixes()
+    assert len(mixes.made) == 2
 
 
 @pytest.mark.parametrize(

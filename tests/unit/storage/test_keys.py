@@ -249,3 +249,10 @@ def test_a_hub_model_counts_by_its_commit(kind: Literal["pinned", "commit"]) -> 
 def test_a_branch_that_is_not_here_is_not_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     assert hub.identity("someone/something@main") is None
+
+
+def test_a_salt_changes_every_key_and_none_changes_none() -> None:
+    ring, request = Keyring("embedding", {}), EmbedRequest(text="a")
+    assert ring.with_salt("").key(request) == ring.key(request)
+    assert ring.with_salt("one").key(request) == ring.with_salt("one").key(request)
+    assert len({each.key(request) for each in (ring, ring.with_salt("one"), ring.with_salt("two"))}) == 3
