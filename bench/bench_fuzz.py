@@ -37,7 +37,7 @@ from tests.unit.manifests import sample_manifest
 
 MAX_CPU_S = 5.0
 MEDIA = MediaConfig(max_open_cpu_s=20, max_cpu_ratio=1.0, max_duration_s=600.0)
-CRASH = re.compile(r"ends its process with status")
+CRASH = re.compile(r"ends its process with status|its process failed with")
 NUMBERS = tuple(
     number.to_bytes(size, order)
     for size, numbers in ((2, (0, 1, 2**15 - 1, 2**16 - 1)), (4, (0, 1, 2**31 - 1, 2**32 - 1)), (8, (0, 2**63 - 1)))

@@ -66,6 +66,10 @@ def _as_text(value: object) -> object:
 def _check_location(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("must be a path or a URL")
+    try:
+        locations.parse(value)
+    except ConfigError as error:
+        raise ValueError(error.message) from error
     return value
 
 
@@ -90,9 +94,9 @@ class Item(BaseModel):
     name: str | None = Field(default=None, pattern=r"^[^/\x00]*[^./\x00][^/\x00]*$", max_length=200)
     """Name of the folder in the output; by default the source's name, with its suffix only where others share it."""
     audio_track: int | None = Field(default=None, ge=0)
-    subtitles: str | None = None
+    subtitles: Location | None = None
     """Path or URL; needs ``from``."""
-    target_subtitles: ByTag = {}
+    target_subtitles: Annotated[Mapping[Tag, Location], BeforeValidator(_parse_json)] = {}
     speakers: Annotated[str | None, BeforeValidator(_as_text)] = None
     """Number of speakers, ``auto``, or the path of an RTTM file with the turns."""
     voices: ByTag = {}
@@ -129,6 +133,10 @@ def read_items(location: str) -> list[Item]:
             items.append(Item.model_validate(row))
         except ValidationError as error:
             raise ConfigError(f"{location}, row {number}: {_explain(error)}") from error
+        except UnicodeEncodeError as error:  # pydantic's own, for half of a surrogate pair
+            raise ConfigError(
+                f"{location}, row {number}: texts must be Unicode; found {brief(error.object)}"
+            ) from error
     if not items:
         raise ConfigError(f"a manifest must have rows; {location} has none")
     return items

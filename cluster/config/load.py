@@ -278,8 +278,9 @@ def explain(error: ValidationError, model: type[BaseModel] = Config, prefix: str
 
 
 def dotted(location: Iterable[int | str]) -> str:
-    """A field's path in one line."""
-    return " ".join(".".join(str(part) for part in location).split())
+    """A field's path in one line that can be printed."""
+    text = ".".join(str(part) for part in location)
+    return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
 def brief(value: object) -> str:

@@ -22,7 +22,7 @@ def is_followed(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
         end = _segment_end(head)
-        if end is None:
+        if end is None or end > path.stat().st_size:
             return False
         file.seek(end)
         return file.read(len(EBML)) == EBML

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+KINDS = {"ConfigError": ConfigError, "MediaError": MediaError}
+
 
 def start() -> None:
     """Start the server process, so that it is ready by the time a file is opened. Does not wait for it."""
@@ -176,8 +178,11 @@ def _checked(kind: bytes, payload: bytearray) -> Any:
     """The result; raises the error that came instead."""
     content = json.loads(bytes(payload))
     if kind == ERROR:
-        kinds = {"ConfigError": ConfigError, "MediaError": MediaError}
-        raise kinds.get(content["type"], RuntimeError)(content["message"])
+        if content["type"] in KINDS:
+            raise KINDS[content["type"]](content["message"])
+        log.error("reading media failed: %s", content["message"])
+        last = content["message"].strip().rpartition("\n")[2]
+        raise MediaError(f"input must be media that can be read, its process failed with {last}; convert it")
     return content
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import os
 import re
 import shutil
 import urllib.parse
@@ -146,6 +147,18 @@ class RemoteUrl:
 
 
 def parse(location: str) -> Location:
+    """Raises ConfigError for text that is neither a path nor a URL on any machine."""
+    try:
+        is_possible = b"\0" not in os.fsencode(location)
+        if is_url(location):
+            urllib.parse.urlsplit(location)
+    except ValueError:
+        is_possible = False
+    if not is_possible:
+        raise ConfigError(
+            "a location must be a path or a URL, without NUL, broken characters or a broken host; found "
+            f"{for_people(location)[:200]!r}"
+        )
     return RemoteUrl(location) if is_url(location) else LocalPath(location)
 
 

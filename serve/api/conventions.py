@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 import anyio
 from fastapi import Response
@@ -14,6 +13,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.api.dependencies import IGNORED
+from serve.api.middleware import url_parts
 from serve.api.problems import ErrorAnswers, Problem
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -54,7 +54,7 @@ class SecureHeaders:
 
     def _resource_policy(self, headers: Headers) -> str:
         # A media element without `crossorigin` sends no Origin, only a Referer.
-        found = urlsplit(headers.get("referer", ""))
+        found = url_parts(headers.get("referer", ""))
         allowed = {"*", headers.get("origin"), f"{found.scheme}://{found.netloc}"} & self._origins
         return "cross-origin" if allowed else "same-origin"
 

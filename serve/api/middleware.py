@@ -7,7 +7,7 @@ import functools
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -127,7 +127,7 @@ class Guard:
 
         Such a page can make a browser call this machine by a host name that it controls, or across sites.
         """
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        host = url_parts(f"//{headers.get('host', '')}").hostname or ""
         if not is_loopback(host) and host not in self._settings.allowed_hosts:
             raise ForbiddenError(
                 f"without an API key the service must be called as localhost; found {host[:100]!r}; use a key, or "
@@ -136,10 +136,18 @@ class Guard:
         origin = headers.get("origin")
         if origin is None or origin in self._settings.cors_origins:
             return
-        if urlsplit(origin).netloc != headers.get("host"):
+        if url_parts(origin).netloc != headers.get("host"):
             raise ForbiddenError(
                 f"the origin of a web page must be in serve.cors_origins to call the service; found {origin[:100]!r}"
             )
+
+
+def url_parts(url: str) -> SplitResult:
+    """The parts of a URL, such as a stranger's header; empty ones if it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _key_ring(scope: Scope) -> KeyRing:

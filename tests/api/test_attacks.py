@@ -245,6 +245,13 @@ async def revoked_in(service: Running) -> None:
             await revoke_key(database, key.id)
 
 
+@pytest.mark.parametrize("header", ["host", "origin", "referer"])
+def test_a_header_that_should_be_a_url_and_is_none(open_service: Running, header: str) -> None:
+    for broken in ("http://[", "[", "//[x]", "http://[*a]:b"):
+        answer = httpx.get(f"{open_service.url}/v1/dubs", headers={header: broken}, timeout=PATIENCE_S)
+        assert answer.status_code == (200 if header == "referer" else 403)
+
+
 def test_answers_carry_secure_headers_and_no_cors(open_service: Running) -> None:
     answer = httpx.get(f"{open_service.url}/v1/dubs", timeout=PATIENCE_S)
     assert answer.headers["x-content-type-options"] == "nosniff"

@@ -155,6 +155,14 @@ def test_urls_without_a_name(location: str) -> None:
         locations.name_of(location)
 
 
+@pytest.mark.parametrize(
+    "location", ["https://[*a, *a]/t.mp4", "https://[/t.mp4", "a\0b.mp4", "\ud800.mp4", "s3://b/\0"]
+)
+def test_what_is_no_location_anywhere(location: str) -> None:
+    with pytest.raises(ConfigError, match="must be a path or a URL"):
+        locations.name_of(location)
+
+
 def test_nothing_is_known_of_an_unreadable_location() -> None:
     location = "nowhere://bucket/a.mp4"
     assert (locations.identity_of(location), locations.size_of(location)) == (None, None)

@@ -142,6 +142,23 @@ def test_a_live_stream_that_stands_still_ends(tmp_path: Path) -> None:
         stream(tmp_path / "hls", info, config)
 
 
+@pytest.mark.usefixtures("hostile")
+def test_an_error_that_nobody_foresaw_costs_its_input_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(MediaError, match=r"its process failed with ZeroDivisionError: division by zero; convert it$"):
+        sandbox.inspect(sound(tmp_path / "probe-err.mka"), MediaConfig())
+    assert "Traceback" in caplog.text
+
+
+def test_a_segment_that_claims_to_end_beyond_any_file_is_read(tmp_path: Path) -> None:
+    path = sound(tmp_path / "a.mka")
+    data = bytearray(path.read_bytes())
+    at = data.index(bytes.fromhex("18538067")) + 4  # the segment's size follows
+    assert data[at] == 1, "eight bytes"
+    data[at : at + 8] = b"\x01" + b"\xff" * 6 + b"\xfe"
+    path.write_bytes(data)
+    assert len(listen(path)) == 3 * 16_000
+
+
 def stream(folder: Path, info: MediaInfo, config: MediaConfig | None = None) -> None:
     with sandbox.SandboxedHls(folder, info, config or MediaConfig(), num_channels=2, bits_per_s=64_000) as writer:
         for _ in range(3):

@@ -93,6 +93,10 @@ def _grow(_: MediaInfo) -> None:
         kept.append(bytes(range(256)) * 2**14)
 
 
+def _err(_: MediaInfo) -> None:
+    raise ZeroDivisionError("division by zero")
+
+
 def _tell(info: MediaInfo) -> None:
     """What the process may do, as the message of an error."""
     rights = {
@@ -143,5 +147,6 @@ HARMS: dict[str, Callable[[MediaInfo], None]] = {
     "doze": _doze,
     "compute": _compute,
     "grow": _grow,
+    "err": _err,
     "tell": _tell,
 }

@@ -90,6 +90,11 @@ def test_a_map_column_of_parquet(tmp_path: Path) -> None:
         ({**ROW, "settings": {"store": {"url": "/tmp/x"}}}, "store must hold for all inputs"),
         ({**ROW, "settings": '{"ray": {"mode": "local"}}'}, "ray must hold for all inputs"),
         ({**ROW, "glossary": {"pt": {"a": {"b": "c"}}}}, "field glossary"),
+        ({"source": "a\0b.mp4", "to": ["pt"]}, "field source must be valid"),
+        ({"source": "https://[/a.mp4", "to": ["pt"]}, "field source must be valid"),
+        ({**ROW, "target_subtitles": {"pt": "\0"}}, "field target_subtitles.pt must be valid"),
+        ({**ROW, "settings": {"mix\ud800ing": {}}}, "texts must be Unicode"),
+        ({**ROW, "mix\ud800ing": {}}, "unable to parse raw data as a unicode string"),
     ],
 )
 def test_a_wrong_row_is_named_by_its_number(tmp_path: Path, row: dict[str, Any], says: str) -> None:
