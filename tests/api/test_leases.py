@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,7 +18,7 @@ from sqlalchemy import delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 import serve.jobs.jobs as jobs_module
-from actors.errors import CapacityError
+from actors.errors import CapacityError, ItemError
 from cluster.config.load import load_config
 from cluster.pools.pool_set import PoolSet
 from serve.dispatch.attempt import DubAttempts
@@ -523,6 +524,18 @@ async def test_one_idempotency_key_makes_one_job_however_many_ask_at_once(databa
     with pytest.raises(ConflictError):
         await several[0].create(new("h", idempotency_key="k", fingerprint="other"), limits)
     await drain(database)
+
+
+@pytest.mark.parametrize("edit", [{"text": "a\0b", "voice": None}, {"text": None, "voice": "\0"}])
+async def test_an_edit_that_postgresql_cannot_store_is_refused(database: Database, edit: dict[str, Any]) -> None:
+    await drain(database)
+    jobs, holder = Jobs(database, 100), leases(database, "d1")
+    dub_id = (await jobs.create(new("e"), LIMITS))[0].dub.id
+    assert await holder.claim() is not None
+    await holder.finish(dub_id, DONE)
+    with pytest.raises(ItemError, match="no character NUL"):
+        await jobs.edit("e", dub_id, "pt", "pt:u0001", **edit)
+    assert not await jobs.edits(dub_id)
 
 
 async def test_who_is_cancelled_while_he_writes_locks_nobody_out(database: Database) -> None:
