@@ -32,8 +32,15 @@ class SpeakersConfig(BaseModel):
     min_speaker_s: float = Field(default=2.5, ge=0)
     """Seconds of speech from which ``auto`` takes a voice for a further speaker; less counts as the most alike one."""
     lookahead_s: float = Field(default=60.0, ge=0)
-    """Seconds of the source that are compared before its first line is spoken. More of it finds speakers more
-    reliably; the first line waits for it, and the audio is kept in memory."""
+    """Seconds of the source after a line that are heard before its speaker is settled. More of it finds speakers more
+    reliably; the audio is kept in memory."""
+    first_lookahead_s: float = Field(default=20.0, ge=0)
+    """The same for the first line, which waits for it. Later lines wait for as much as came before them, from here up
+    to ``lookahead_s``."""
+
+    def lookahead_after_s(self, time_s: float) -> float:
+        """Seconds to be heard after this time, on the media timeline, before its speaker is settled."""
+        return min(self.lookahead_s, max(self.first_lookahead_s, time_s))
 
     @property
     def most(self) -> int:

@@ -1,7 +1,7 @@
 """Tells the speakers of the source apart: each window gets its turns, once enough of what follows it was heard.
 
-Grouping by voice needs to compare: the first line waits until ``speakers.lookahead_s`` of audio are described, which
-costs a fraction of transcribing it.
+Grouping by voice needs to compare: the first line waits until ``speakers.first_lookahead_s`` of the audio after it are
+described, which costs a fraction of transcribing it. Later lines are compared with more.
 """
 
 from __future__ import annotations
@@ -69,17 +69,21 @@ async def spoken_windows(windows: AsyncIterator[Window], context: DubContext) ->
 async def with_turns(
     windows: AsyncIterator[Window], describe: Describe, tracker: SpeakerTracker, config: SpeakersConfig
 ) -> AsyncIterator[SpokenWindow]:
-    """Each window with its turns, in order; ``lookahead_s`` of what follows it are compared first."""
+    """Each window with its turns, in order; what follows it within the lookahead is compared first."""
     waiting: deque[tuple[Window, range | None]] = deque()
     described = ordered_map(windows, lambda window: _describe(window, describe), MAX_REQUESTS)
     async with closing(described):
         async for each in described:
             numbers = None if each.prints is None else tracker.hear(each.pieces, each.prints)
             waiting.append((each.window, numbers))
-            while waiting and each.window.end_s - waiting[0][0].end_s >= config.lookahead_s:
+            while waiting and _is_due(waiting[0][0], each.window.end_s, config):
                 yield await asyncio.to_thread(_settled, *waiting.popleft(), tracker, is_all=False)
     while waiting:
         yield await asyncio.to_thread(_settled, *waiting.popleft(), tracker, is_all=True)
+
+
+def _is_due(window: Window, heard_s: float, config: SpeakersConfig) -> bool:
+    return heard_s - window.end_s >= config.lookahead_after_s(window.end_s)
 
 
 async def _describe(window: Window, describe: Describe) -> _Described:

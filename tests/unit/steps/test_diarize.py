@@ -94,6 +94,38 @@ async def test_a_window_waits_for_the_lookahead_and_no_longer() -> None:
     assert left == [0, 1, 2] * 4
 
 
+class Counting(SpeakerTracker):
+    """Counts the windows that were heard before each was settled."""
+
+    def __init__(self, config: SpeakersConfig) -> None:
+        super().__init__(config)
+        self.num_heard = 0
+        self.num_heard_before: list[int] = []
+
+    def hear(self, pieces: Sequence[Span], prints: VoicePrints) -> range:
+        self.num_heard += 1
+        return super().hear(pieces, prints)
+
+    def turns(self, numbers: range, *, is_all: bool) -> list[SpeakerTurn]:
+        self.num_heard_before.append(self.num_heard)
+        return super().turns(numbers, is_all=is_all)
+
+
+async def test_the_first_windows_wait_for_less() -> None:
+    config = SpeakersConfig(count="auto", lookahead_s=18.0, first_lookahead_s=6.0)
+    tracker, windows = Counting(config), [window(index, (0.0, 5.0, LOW)) for index in range(8)]
+    spoken = [each async for each in with_turns(stream(windows), Voices().describe, tracker, config)]
+    assert [each.window.index for each in spoken] == list(range(8))
+    assert tracker.num_heard_before == [2, 4, 6, 7, 8, 8, 8, 8]
+
+
+async def test_a_speaker_keeps_the_name_that_the_first_windows_had() -> None:
+    windows = [window(index, (0.0, 5.0, LOW if index < 3 else HIGH)) for index in range(9)]
+    config = SpeakersConfig(count="auto", lookahead_s=12.0, first_lookahead_s=0.0)
+    spoken = [each async for each in with_turns(stream(windows), Voices().describe, SpeakerTracker(config), config)]
+    assert [speakers(each) for each in spoken] == [["S1"]] * 3 + [["S2"]] * 6
+
+
 async def test_a_window_whose_voices_cannot_be_described_costs_itself_alone() -> None:
     first, second, third = await told_apart(TALK, Voices(failing=0))
     assert speakers(first) == ["S1", "S1"]
