@@ -28,8 +28,8 @@ from actors.types import ASR_HZ, PlanRequest, Samples, Span, SynthesiseRequest, 
 from cluster.audio.windows import cut_windows
 from cluster.config.load import load_config
 from cluster.demo.script import CHAPTERS
-from cluster.progress import Progress
 from cluster.speakers.turns import turns_of_one
+from cluster.steps.progress import Progress
 from cluster.steps.transcribe import Listener
 from cluster.timing.grouping import segments_of
 

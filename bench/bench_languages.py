@@ -22,7 +22,7 @@ from actors.errors import ConfigError
 from actors.types import ASR_HZ, Samples, TranscribeRequest, Transcript, Window
 from cluster.audio.windows import cut_windows
 from cluster.config.load import load_config
-from cluster.progress import Progress
+from cluster.steps.progress import Progress
 from cluster.steps.transcribe import Listener
 from cluster.streams import ordered_map
 from tests.espeak_voice import espeak_speech

@@ -25,7 +25,6 @@ from cluster.media.plan import dub_suffix
 from cluster.media.sandbox import decode_audio, inspect, plan_output
 from cluster.metrics.jobs import measured
 from cluster.pools.pool_set import JobPool, PoolSet
-from cluster.progress import Progress
 from cluster.steps.align import needs_embedding
 from cluster.steps.check import Checker
 from cluster.steps.choose_track import choose_track
@@ -34,6 +33,7 @@ from cluster.steps.from_subtitles import SubtitleSource
 from cluster.steps.mix import Mixdown, mix_down
 from cluster.steps.mix_cache import MixCache
 from cluster.steps.plan import Planner
+from cluster.steps.progress import Progress
 from cluster.steps.records import Arm, Branch, HeardUnit, MixedBlock, SourceMedia, Spoken, Utterance, branches_of
 from cluster.steps.retry import Retry
 from cluster.steps.similarity import SimilarityScorer

@@ -21,7 +21,7 @@ from cluster.config.schema import Config
 from cluster.pipeline import Job, PipelineEvent, dub
 from cluster.pools.pool_set import PoolSet
 from cluster.pools.stats import PoolStats
-from cluster.progress import Progress
+from cluster.steps.progress import Progress
 from raydub.events import DubEvent, DubFinished, DubStarted, events_of
 from raydub.ray_sharing import ray_for
 from raydub.result import DubResult

@@ -31,7 +31,7 @@ from cluster.pools.pool_set import PoolSet
 from cluster.pools.reservation import Reservation, reserve
 from cluster.pools.stats import RoomWait
 from cluster.pools.waiting import WaitLog, wait_for_room
-from cluster.progress import Progress
+from cluster.steps.progress import Progress
 from cluster.storage import output_lock
 from cluster.streams import within
 

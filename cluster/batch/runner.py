@@ -23,7 +23,7 @@ from cluster.pools.pool_set import PoolSet
 from cluster.pools.ray_session import has_cluster
 from cluster.pools.reservation import Reservation, reserve
 from cluster.pools.waiting import WaitLog, wait_for_room
-from cluster.progress import Progress
+from cluster.steps.progress import Progress
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from rich.progress import Progress as Bars
 from cluster.batch.runner import ItemOutcome
 from cluster.logs import CONTROL_CHARACTERS
 from cluster.manifest import Manifest
-from cluster.progress import Progress, Stage
 from cluster.report.remarks import lines_to_look_at, remarks
+from cluster.steps.progress import Progress, Stage
 from cluster.storage import locations
 from cluster.storage.outputs import REPORT_NAME
 

@@ -29,8 +29,8 @@ from actors.types import (
 )
 from cluster.config.schema import Config
 from cluster.pools.pool_set import PoolSet
-from cluster.progress import Progress
 from cluster.quality import Measure, Metric, chrf, heard_measures, is_sampled, measured, unmeasured
+from cluster.steps.progress import Progress
 from cluster.steps.records import Spoken
 from cluster.steps.similarity import SimilarityScorer
 from cluster.streams import closing

@@ -29,8 +29,8 @@ from cluster.config.schema import Config
 from cluster.flags import DOUBTS, KEPT, Flag
 from cluster.manifest import SCHEMA_VERSION, DubRecord, Manifest, SegmentRecord, UtteranceRecord
 from cluster.pools.cached_pool import bypass_cache
-from cluster.progress import Progress, Stage
 from cluster.speakers.turns import ONLY_SPEAKER
+from cluster.steps.progress import Progress, Stage
 from cluster.steps.records import HeardUnit, HearingNotes, LanguageGuess, Spoken, Utterance
 from cluster.steps.source import DubContext
 from cluster.steps.speak import QueuedLine

@@ -13,11 +13,11 @@ import numpy as np
 
 from actors.types import ASR_HZ, Candidate, Samples, Segment, Span, Window
 from cluster.flags import Flag
-from cluster.progress import Progress, Stage
 from cluster.speakers.turns import ONLY_SPEAKER, main_speaker
 from cluster.steps.diarize import spoken_windows
 from cluster.steps.doubt import left_untranslated
 from cluster.steps.group import group_units
+from cluster.steps.progress import Progress, Stage
 from cluster.steps.records import HeardUnit, HearingNotes, SpokenWindow, Utterance
 from cluster.steps.source import DubContext
 from cluster.streams import closing, from_thread

@@ -12,9 +12,9 @@ from actors.errors import ItemError, ReplicaLostError
 from actors.types import Span, TranscribedSegment, TranscribeRequest, Transcript, Window
 from cluster.logs import log_context
 from cluster.pools.pool_set import JobPool
-from cluster.progress import Progress
 from cluster.steps.coverage import excerpt, retry_spans, shifted, stretches_of, uncovered, with_segments
 from cluster.steps.language import SURE_ALONE, guesses_of
+from cluster.steps.progress import Progress
 
 log = logging.getLogger(__name__)
 

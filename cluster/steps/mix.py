@@ -23,8 +23,8 @@ from cluster.manifest import CandidateRecord, SecondRecord, UtteranceRecord
 from cluster.media.encode import AudioEncoder
 from cluster.media.probe import AudioTrack
 from cluster.media.sandbox import decode_audio
-from cluster.progress import Progress, Stage
 from cluster.steps.mix_cache import MixCache
+from cluster.steps.progress import Progress, Stage
 from cluster.steps.records import Branch, CandidatePlan, MixedBlock, SourceMedia, Spoken
 from cluster.streams import Feed, closing, in_own_thread
 

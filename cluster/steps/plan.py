@@ -18,7 +18,7 @@ from cluster.casting.cast import Cast
 from cluster.casting.voices import voice_for
 from cluster.config.schema import Config
 from cluster.pools.pool_set import JobPool
-from cluster.progress import Progress
+from cluster.steps.progress import Progress
 from cluster.steps.records import CandidatePlan, PlannedLine, Utterance
 from cluster.steps.similarity import SimilarityScorer
 from cluster.timing.fit import PlannedLength, choose, rate_needed, room_s

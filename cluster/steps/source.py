@@ -9,7 +9,7 @@ from typing import Protocol
 from actors.types import Samples, Task
 from cluster.config.schema import Config, StageConfig
 from cluster.pools.pool_set import JobPool, PoolSet
-from cluster.progress import Progress
+from cluster.steps.progress import Progress
 from cluster.steps.records import HeardUnit, HearingNotes, Utterance
 from cluster.subtitles.records import GivenSubtitlesRecord
 

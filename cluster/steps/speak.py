@@ -20,7 +20,7 @@ from cluster.audio.tempo import at_tempo
 from cluster.config.schema import Config
 from cluster.flags import Flag
 from cluster.pools.pool_set import JobPool
-from cluster.progress import Progress, Stage
+from cluster.steps.progress import Progress, Stage
 from cluster.steps.records import CandidatePlan, PlannedLine, Spoken, Utterance
 from cluster.streams import closing, with_next
 from cluster.timing.fit import Fit, PlannedLength, Rung, fit, lead_wanted_s, room_s

@@ -14,13 +14,13 @@ from actors.types import Samples, Span, Transcript, Window
 from cluster.audio.windows import cut_windows
 from cluster.config.schema import Config
 from cluster.pools.pool_set import JobPool
-from cluster.progress import Progress, Stage
 from cluster.steps.coverage import uncovered
 from cluster.steps.diarize import spoken_windows
 from cluster.steps.from_subtitles import brought_lines
 from cluster.steps.group import group_units, heard_segments
 from cluster.steps.hear import WindowHearer
 from cluster.steps.language import LanguageVote, dubbable, refuse
+from cluster.steps.progress import Progress, Stage
 from cluster.steps.records import HeardUnit, HeardWindow, HearingNotes, SpokenWindow, Utterance
 from cluster.steps.source import DubContext
 from cluster.streams import closing, from_thread, ordered_map

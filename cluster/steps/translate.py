@@ -18,10 +18,10 @@ from cluster.alignment.align import AlignedSpan, Alignment
 from cluster.config.schema import Config
 from cluster.flags import Flag
 from cluster.pools.pool_set import JobPool
-from cluster.progress import Progress, Stage
 from cluster.steps.align import Aligner
 from cluster.steps.doubt import Doubt, TranslationCheck
 from cluster.steps.noise import is_noise_line
+from cluster.steps.progress import Progress, Stage
 from cluster.steps.records import HeardUnit, Utterance
 from cluster.steps.similarity import SimilarityScorer
 

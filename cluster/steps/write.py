@@ -39,13 +39,13 @@ from cluster.media.mux import DubTrack, MuxResult, SourceText
 from cluster.media.probe import AudioTrack, MediaInfo, probe
 from cluster.media.sandbox import decode_audio, mux
 from cluster.pools.stats import PoolStats
-from cluster.progress import Progress
 from cluster.quality import Measure
 from cluster.report.page import ReportAudio, write_report
 from cluster.steps.grade import graded
 from cluster.steps.language import contradicts
 from cluster.steps.mix import Mixdown
 from cluster.steps.mix_cache import MixCache
+from cluster.steps.progress import Progress
 from cluster.steps.records import Branch, HearingNotes, SourceMedia
 from cluster.steps.source import DubContext, Source
 from cluster.storage import outputs

@@ -22,7 +22,7 @@ from cluster.config.schema import Config
 from cluster.media.sandbox import inspect
 from cluster.pipeline import Job, PipelineEvent, dub
 from cluster.pools.routing import check_languages
-from cluster.progress import Progress
+from cluster.steps.progress import Progress
 from cluster.steps.records import MixedBlock
 from cluster.streams import started
 from serve.api.dependencies import SECURITY, CallerDep, DispatcherDep

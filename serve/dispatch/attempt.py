@@ -11,10 +11,10 @@ from cluster.config.schema import Config
 from cluster.manifest import Manifest
 from cluster.pipeline import Job, PipelineEvent, dub
 from cluster.pools.pool_set import PoolSet
-from cluster.progress import Progress
 from cluster.speakers.config import speaker_settings
 from cluster.speakers.turns import SPEAKER_NAME
 from cluster.steps.from_manifest import ManifestSource, read_manifest_source
+from cluster.steps.progress import Progress
 from cluster.steps.records import MixedBlock
 from cluster.storage import outputs
 from cluster.storage.keys import salted

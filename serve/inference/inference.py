@@ -42,7 +42,7 @@ from cluster.media.sandbox import decode_audio, inspect
 from cluster.media.tracks import choose_audio_track
 from cluster.pools.cached_pool import PoolLike
 from cluster.pools.pool_set import JobPool, PoolSet
-from cluster.progress import Progress
+from cluster.steps.progress import Progress
 from cluster.steps.transcribe import Listener
 from cluster.streams import closing, from_thread, ordered_map
 from serve.inference.admission import AdmissionQueue, request_priority

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.pipeline import PipelineEvent
-from cluster.progress import Progress
+from cluster.steps.progress import Progress
 from cluster.steps.records import HeardUnit, MixedBlock, Spoken, Utterance
 from serve.jobs.database import until_it_answers
 from serve.jobs.following import EventFeed

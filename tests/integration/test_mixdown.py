@@ -13,9 +13,9 @@ import pytest
 from cluster.config.load import load_config
 from cluster.media.plan import OutputPlan
 from cluster.media.probe import probe
-from cluster.progress import Progress
 from cluster.steps.mix import mix_down
 from cluster.steps.mix_cache import MixCache
+from cluster.steps.progress import Progress
 from cluster.steps.records import MixedBlock, SourceMedia, Spoken, branches_of
 from tests.media import AudioSpec, make_media, tone
 

@@ -15,7 +15,7 @@ from cluster.cli.dub import exit_status
 from cluster.config.load import load_config
 from cluster.flags import Flag
 from cluster.pipeline import Job
-from cluster.progress import Progress
+from cluster.steps.progress import Progress
 from cluster.verdicts import video_verdict
 from tests.unit.manifests import sample_manifest
 

@@ -14,7 +14,7 @@ from actors.types import TASKS, Candidate, Segment, TranslateRequest, Translatio
 from cluster.admin.models import stages
 from cluster.config.load import config_names, dump_yaml, load_config, profile_names
 from cluster.config.schema import StageConfig
-from cluster.progress import Progress
+from cluster.steps.progress import Progress
 from cluster.steps.records import HeardUnit
 from cluster.steps.translate import Translator
 

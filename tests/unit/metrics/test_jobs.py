@@ -13,7 +13,7 @@ from cluster.flags import Flag
 from cluster.metrics import jobs
 from cluster.metrics.meters import exposition
 from cluster.pools.metrics import PoolMetrics
-from cluster.progress import Progress, Stage
+from cluster.steps.progress import Progress, Stage
 from tests.unit.manifests import sample_manifest
 
 

@@ -12,7 +12,7 @@ from cluster.config.schema import Config, PoolConfig, StageConfig
 from cluster.pools.fairness import JobPriority
 from cluster.pools.pool_set import JobPool, PoolSet
 from cluster.pools.replicas import Replica
-from cluster.progress import Progress
+from cluster.steps.progress import Progress
 from tests.standins.echo import Item
 from tests.standins.replicas import Fake, World
 from tests.virtual_time import in_virtual_time

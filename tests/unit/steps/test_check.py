@@ -29,10 +29,10 @@ from actors.types import (
 )
 from cluster.config.load import load_config
 from cluster.config.schema import Config
-from cluster.progress import Progress
 from cluster.quality import Measure, Metric
 from cluster.steps.check import GAP_S, LEAD_S, MAX_WINDOW_S, Checker, joined, shared_out
 from cluster.steps.plan import Planner
+from cluster.steps.progress import Progress
 from cluster.steps.records import Spoken
 from cluster.steps.retry import Retry
 from cluster.steps.similarity import SimilarityScorer

@@ -14,8 +14,8 @@ from actors.errors import ItemError
 from actors.types import ASR_HZ, Span, TranscribeRequest, Transcript, Window
 from cluster.config.load import load_config
 from cluster.config.schema import Config
-from cluster.progress import Progress
 from cluster.steps.coverage import retry_spans, stretches_of, uncovered, with_segments
+from cluster.steps.progress import Progress
 from cluster.steps.transcribe import Listener
 from tests.unit.steps.test_language import said
 from tests.unit.steps.test_stages import FakePool

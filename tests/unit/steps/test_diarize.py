@@ -13,10 +13,10 @@ from actors.errors import ConfigError, ItemError
 from actors.types import ASR_HZ, Span, SpeakerTurn, VoicePrints, VoiceRequest, Window
 from cluster.config.load import load_config
 from cluster.pools.pool_set import PoolSet
-from cluster.progress import Progress
 from cluster.speakers.config import SpeakersConfig
 from cluster.speakers.tracker import SpeakerTracker
 from cluster.steps.diarize import spoken_windows, with_turns
+from cluster.steps.progress import Progress
 from cluster.steps.records import SpokenWindow
 from cluster.steps.source import DubContext
 from tests.standins.tells_apart import Engine, EngineConfig

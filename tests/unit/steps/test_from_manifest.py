@@ -17,9 +17,9 @@ from cluster.config.load import load_config, recorded_config
 from cluster.config.schema import Config
 from cluster.flags import Flag
 from cluster.manifest import Manifest, SegmentRecord, UnitRecord
-from cluster.progress import Progress
 from cluster.steps.from_manifest import ManifestSource, read_manifest_source
 from cluster.steps.mix import utterance_record
+from cluster.steps.progress import Progress
 from cluster.steps.records import HeardUnit, Spoken, Utterance
 from tests.unit.manifests import sample_manifest
 

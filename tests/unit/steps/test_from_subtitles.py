@@ -12,10 +12,10 @@ from actors.types import ASR_HZ, Segment, Unit
 from cluster.config.load import load_config
 from cluster.config.schema import Config
 from cluster.flags import Flag
-from cluster.progress import Progress
 from cluster.speakers.turns import turns_of_one
 from cluster.steps.from_subtitles import SubtitleSource, cue_utterances, cue_windows
 from cluster.steps.group import group_units
+from cluster.steps.progress import Progress
 from cluster.steps.records import HeardUnit, SpokenWindow, Utterance
 from cluster.subtitles.cues import SpokenCue
 

@@ -24,9 +24,9 @@ from actors.types import (
 from cluster.config.load import load_config
 from cluster.config.schema import Config
 from cluster.flags import Flag
-from cluster.progress import Progress
 from cluster.speakers.turns import turns_of_one
 from cluster.steps.language import LanguageVote, dubbable, refuse
+from cluster.steps.progress import Progress
 from cluster.steps.records import HeardUnit
 from cluster.steps.transcribe import Listener
 from cluster.steps.translate import Translator

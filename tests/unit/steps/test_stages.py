@@ -34,11 +34,11 @@ from actors.types import (
 from cluster.config.load import load_config
 from cluster.config.schema import Config
 from cluster.flags import Flag
-from cluster.progress import Progress
 from cluster.speakers.turns import turns_of_one
 from cluster.steps.group import group_units, heard_segments
 from cluster.steps.noise import is_noise_line
 from cluster.steps.plan import Planner
+from cluster.steps.progress import Progress
 from cluster.steps.records import HeardUnit, HeardWindow, PlannedLine, Spoken, SpokenWindow, Utterance
 from cluster.steps.speak import Speaker, stretched, with_neighbours
 from cluster.steps.transcribe import Listener
