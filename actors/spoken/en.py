@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from num2words import num2words
 
-from actors.spoken.grammar import Currency, Gender, Grammar, Noun, letter_names, plain_words, word_set
+from actors.spoken.grammar import Currency, Gender, Grammar, Noun, currency_signs, letter_names, plain_words, word_set
 
 MONTHS = (
     "January", "February", "March", "April", "May", "June",
@@ -67,18 +67,7 @@ GRAMMAR = Grammar(
     reads_hour_sign=False,
     is_month_first=True,
     reads_decimals_as_number=False,
-    currencies={
-        "US$": DOLLAR,
-        "$": DOLLAR,
-        "USD": DOLLAR,
-        "€": EURO,
-        "EUR": EURO,
-        "£": POUND,
-        "GBP": POUND,
-        "R$": REAL,
-        "BRL": REAL,
-        "¥": YEN,
-    },
+    currencies=currency_signs(dollar=DOLLAR, euro=EURO, pound=POUND, yen=YEN) | {"GBP": POUND, "R$": REAL, "BRL": REAL},
     scales={
         name: Noun(one=word, many=word)
         for name, word in {

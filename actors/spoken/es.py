@@ -6,7 +6,7 @@ import re
 
 from num2words import num2words
 
-from actors.spoken.grammar import Currency, Gender, Grammar, Noun, letter_names, plain_words, word_set
+from actors.spoken.grammar import Currency, Gender, Grammar, Noun, currency_signs, letter_names, plain_words, word_set
 
 MONTHS = (
     "enero", "febrero", "marzo", "abril", "mayo", "junio",
@@ -85,16 +85,7 @@ GRAMMAR = Grammar(
     count_gender=count_gender,
     before_date=word_set("el día hasta desde"),
     ordinal_suffixes={"º": "m", "ª": "f", "°": "m", "er": "m", "o": "m", "a": "f"},
-    currencies={
-        "US$": DOLLAR,
-        "USD": DOLLAR,
-        "$": DOLLAR,
-        "€": EURO,
-        "EUR": EURO,
-        "£": POUND,
-        "R$": REAL,
-        "¥": YEN,
-    },
+    currencies=currency_signs(dollar=DOLLAR, euro=EURO, pound=POUND, yen=YEN) | {"R$": REAL},
     scales={
         "mil": Noun(one="mil", many="mil", gender="f"),
         "millón": Noun(one="millón", many="millones"),

@@ -6,7 +6,7 @@ import re
 
 from num2words import num2words
 
-from actors.spoken.grammar import Currency, Gender, Grammar, Noun, letter_names, plain_words, word_set
+from actors.spoken.grammar import Currency, Gender, Grammar, Noun, currency_signs, letter_names, plain_words, word_set
 
 MONTHS = (
     "janvier", "février", "mars", "avril", "mai", "juin",
@@ -64,15 +64,7 @@ GRAMMAR = Grammar(
     count_gender=lambda word: "m",
     before_date=word_set("le du au"),
     ordinal_suffixes={"er": "m", "re": "f", "ère": "f", "e": "m", "ème": "m", "nd": "m", "nde": "f"},
-    currencies={
-        "US$": DOLLAR,
-        "USD": DOLLAR,
-        "$": DOLLAR,
-        "€": EURO,
-        "EUR": EURO,
-        "£": POUND,
-        "¥": YEN,
-    },
+    currencies=currency_signs(dollar=DOLLAR, euro=EURO, pound=POUND, yen=YEN),
     scales={
         "mille": Noun(one="mille", many="mille", gender="f"),
         "million": Noun(one="million", many="millions"),

@@ -29,6 +29,11 @@ class Currency:
     """None for a currency without a smaller unit in use."""
 
 
+def currency_signs(*, dollar: Currency, euro: Currency, pound: Currency, yen: Currency) -> dict[str, Currency]:
+    """Signs and codes that are written in every language."""
+    return {"US$": dollar, "USD": dollar, "$": dollar, "€": euro, "EUR": euro, "£": pound, "¥": yen}
+
+
 def letter_names(names: str) -> dict[str, str]:
     """The names of A to Z, given in one string with spaces between them."""
     return dict(zip(string.ascii_uppercase, names.split(), strict=True))

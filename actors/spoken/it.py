@@ -6,7 +6,7 @@ import re
 
 from num2words import num2words
 
-from actors.spoken.grammar import Currency, Gender, Grammar, Noun, letter_names, plain_words, word_set
+from actors.spoken.grammar import Currency, Gender, Grammar, Noun, currency_signs, letter_names, plain_words, word_set
 
 MONTHS = (
     "gennaio", "febbraio", "marzo", "aprile", "maggio", "giugno",
@@ -66,15 +66,7 @@ GRAMMAR = Grammar(
     count_gender=lambda word: "m",
     before_date=word_set("il dal al del"),
     ordinal_suffixes={"º": "m", "ª": "f", "°": "m"},
-    currencies={
-        "US$": DOLLAR,
-        "USD": DOLLAR,
-        "$": DOLLAR,
-        "€": EURO,
-        "EUR": EURO,
-        "£": POUND,
-        "¥": YEN,
-    },
+    currencies=currency_signs(dollar=DOLLAR, euro=EURO, pound=POUND, yen=YEN),
     scales={
         "mila": Noun(one="mila", many="mila", gender="f"),
         "milione": Noun(one="milione", many="milioni"),

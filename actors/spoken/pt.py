@@ -6,7 +6,7 @@ import re
 
 from num2words import num2words
 
-from actors.spoken.grammar import Currency, Gender, Grammar, Noun, letter_names, plain_words, word_set
+from actors.spoken.grammar import Currency, Gender, Grammar, Noun, currency_signs, letter_names, plain_words, word_set
 
 MONTHS = (
     "janeiro", "fevereiro", "março", "abril", "maio", "junho",
@@ -97,18 +97,7 @@ GRAMMAR = Grammar(
     count_gender=count_gender,
     before_date=word_set("em dia de até desde"),
     ordinal_suffixes={"º": "m", "ª": "f", "o": "m", "a": "f", "°": "m"},
-    currencies={
-        "R$": REAL,
-        "BRL": REAL,
-        "US$": DOLLAR,
-        "USD": DOLLAR,
-        "$": DOLLAR,
-        "€": EURO,
-        "EUR": EURO,
-        "£": POUND,
-        "GBP": POUND,
-        "¥": YEN,
-    },
+    currencies=currency_signs(dollar=DOLLAR, euro=EURO, pound=POUND, yen=YEN) | {"R$": REAL, "BRL": REAL, "GBP": POUND},
     scales={
         "mil": Noun(one="mil", many="mil", gender="f"),
         "milhão": Noun(one="milhão", many="milhões"),
