@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from actors.errors import ConfigError
 from cluster.config.load import recorded_config
-from cluster.config.schema import Config, PoolConfig, StageConfig
+from cluster.config.schema import Config
 from cluster.manifest import Manifest, PoolRecord
 
 ORDER = ("transcription", "translation", "embedding", "speech")
@@ -129,7 +129,7 @@ def _run(ready_s: Sequence[float], batch_s: float, replicas: int) -> list[float]
 
 
 def _load_of(pool: PoolRecord, config: Config) -> StageLoad:
-    setting, settings = _settings(pool.name, config)
+    setting, settings = config.pool_settings(pool.name)
     return StageLoad(
         pool=pool.name,
         setting=f"{setting}.max_replicas",
@@ -138,18 +138,6 @@ def _load_of(pool: PoolRecord, config: Config) -> StageLoad:
         num_batches=pool.num_batches,
         engine_s=pool.engine_s,
     )
-
-
-def _settings(pool_name: str, config: Config) -> tuple[str, PoolConfig]:
-    """Key and value of a pool's settings."""
-    task, _, engine = pool_name.partition("/")
-    if task == "speech":
-        for tag, stage in config.speech.by_language.items():
-            if stage.engine == engine and config.speech.engine == "auto":
-                return f"speech.by_language.{tag}.pool", stage.pool
-        return "speech.pool", config.speech.pool
-    found = getattr(config, task, None)
-    return f"{task}.pool", found.pool if isinstance(found, StageConfig) else PoolConfig()
 
 
 def _missing(pools: Sequence[PoolRecord], stages: Sequence[StageLoad]) -> tuple[str, ...]:

@@ -12,9 +12,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from actors.errors import ConfigError
 from cluster.analysis.recorded import RecordedDub
 from cluster.metrics.jobs import holds_models
+from cluster.metrics.meters import PREFIX
 
 FINISHED, FAILED = ("done", "degraded", "unchanged"), "failed"
 NO_DUBS = "no dub has ended yet"
+NO_SEGMENTS = "no segment was dubbed"
+NO_SPANS = "manifests do not tell when their dubs ran; give the folder of a batch"
+MODELS_INSIDE = "ray.mode is inline: the models are in the same process"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,19 +112,19 @@ def of_dubs(dubs: Sequence[RecordedDub]) -> KeyFigures:
 def _seconds_per_100(dubs: Sequence[RecordedDub]) -> Measured:
     num_segments = sum(dub.num_segments for dub in dubs)
     wall_s = sum(dub.manifest.timings.wall_s for dub in dubs if dub.manifest is not None and dub.num_segments)
-    return Measured(value=100 * wall_s / num_segments) if num_segments else Measured(why="no segment was dubbed")
+    return Measured(value=100 * wall_s / num_segments) if num_segments else Measured(why=NO_SEGMENTS)
 
 
 def _segments_per_s(dubs: Sequence[RecordedDub]) -> Measured:
     spoken = [dub for dub in dubs if dub.num_segments]
     if not spoken:
-        return Measured(why="no segment was dubbed")
+        return Measured(why=NO_SEGMENTS)
     num_segments = sum(dub.num_segments for dub in spoken)
     if len(spoken) == 1 and spoken[0].manifest is not None:
         return Measured(value=num_segments / spoken[0].manifest.timings.wall_s)
     spans_s = _spans_s(spoken)
     if spans_s is None:
-        return Measured(why="manifests do not tell when their dubs ran; give the folder of a batch")
+        return Measured(why=NO_SPANS)
     return Measured(value=num_segments / _covered_s(spans_s))
 
 
@@ -137,7 +141,7 @@ def _memory_gb(dubs: Sequence[RecordedDub]) -> Measured:
     if not manifests:
         return Measured(why="no dub has results")
     if any(holds_models(manifest) for manifest in manifests):
-        return Measured(why="ray.mode is inline: the models are in the same process")
+        return Measured(why=MODELS_INSIDE)
     return Measured(value=max(manifest.timings.driver_peak_bytes for manifest in manifests) / 1e9)
 
 
@@ -145,7 +149,7 @@ def _videos_at_once(dubs: Sequence[RecordedDub]) -> Measured:
     made = [dub for dub in dubs if dub.manifest is not None]
     spans_s = _spans_s(made)
     if not spans_s:
-        return Measured(why="manifests do not tell when their dubs ran; give the folder of a batch")
+        return Measured(why=NO_SPANS)
     changes = sorted([(start_s, 1) for start_s, _ in spans_s] + [(end_s, -1) for _, end_s in spans_s])
     running = peak = 0
     for _, change in changes:  # of one time, ends come before starts
@@ -181,26 +185,26 @@ def of_metrics(text: str) -> KeyFigures:
     found = _by_name(text)
 
     def total(name: str, **tags: str) -> float:
-        samples = found.get(f"ray_raydub_{name}", ())
+        samples = found.get(f"{PREFIX}raydub_{name}", ())
         return sum(value for labels, value in samples if tags.items() <= labels.items())
 
     segments, busy_s = total("job_finished_segments_total"), total("jobs_busy_seconds_total")
     wall_s, spoken = total("job_wall_seconds_sum"), total("job_segments_total")
     ended = sum(total("jobs_total", outcome=outcome) for outcome in (*FINISHED, FAILED))
     failed = total("jobs_total", outcome=FAILED)
-    peak = max((value for _, value in found.get("ray_raydub_jobs_running_peak", ())), default=0.0)
+    peak = max((value for _, value in found.get(f"{PREFIX}raydub_jobs_running_peak", ())), default=0.0)
     return KeyFigures(
         seconds_per_100=Measured(value=100 * wall_s / segments) if segments else Measured(why=NO_DUBS),
         segments_per_s=Measured(value=spoken / busy_s) if spoken and busy_s else Measured(why=NO_DUBS),
         failed_percent=Measured(value=100 * failed / ended) if ended else Measured(why=NO_DUBS),
-        memory_gb=_told_memory_gb(found.get("ray_raydub_driver_peak_bytes", ())),
+        memory_gb=_told_memory_gb(found.get(f"{PREFIX}raydub_driver_peak_bytes", ())),
         videos_at_once=Measured(value=peak) if peak else Measured(why="no dub has begun yet"),
     )
 
 
 def _told_memory_gb(samples: Sequence[tuple[Mapping[str, str], float]]) -> Measured:
     if any(labels.get("models") == "inside" for labels, _ in samples):
-        return Measured(why="ray.mode is inline: the models are in the same process")
+        return Measured(why=MODELS_INSIDE)
     return Measured(value=max(value for _, value in samples) / 1e9) if samples else Measured(why=NO_DUBS)
 
 

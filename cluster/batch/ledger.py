@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any
 
 import jinja2
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from actors.errors import MediaError
 from cluster.batch.runner import ItemOutcome
 from cluster.config.load import item_config
-from cluster.config.schema import Config, StageConfig
+from cluster.config.schema import Config
 from cluster.flags import Flag
 from cluster.manifest import Manifest
 from cluster.pipeline import Job
@@ -262,9 +261,10 @@ def summarise(
     fresh = statuses[num_kept:]
     engine_s = _largest(fresh, "engine_s")
     hits, misses = _largest(fresh, "num_hits"), _largest(fresh, "num_misses")
-    gpu_s = sum(seconds * _stage(name, config).pool.num_gpus for name, seconds in engine_s.items())
-    cpu_s = sum(seconds * _stage(name, config).pool.num_cpus for name, seconds in engine_s.items())
-    cost = (gpu_s * config.price.gpu_hour + cpu_s * config.price.cpu_hour) / 3600
+    pools = {name: config.pool_settings(name)[1] for name in engine_s}
+    gpu_s = sum(seconds * pools[name].num_gpus for name, seconds in engine_s.items())
+    cpu_s = sum(seconds * pools[name].num_cpus for name, seconds in engine_s.items())
+    cost = config.price.cost(gpu_s, cpu_s)
     num_segments = sum(status.num_segments for status in fresh)
     minutes = sum(status.duration_s for status in fresh) / 60
     states = Counter(status.state for status in statuses)
@@ -323,14 +323,3 @@ def _largest(statuses: Sequence[ItemStatus], field: str) -> dict[str, float]:
     for (name, _), value in by_driver.items():
         total[name] = total.get(name, 0.0) + value
     return total
-
-
-def _stage(pool_name: str, config: Config) -> StageConfig:
-    """The stage of a pool, whose name is task/engine."""
-    task, _, engine = pool_name.partition("/")
-    if task == "speech":
-        stages = [*config.speech.by_language.values()]
-        default = StageConfig(engine=config.speech.engine, pool=config.speech.pool)
-        return next((stage for stage in stages if stage.engine == engine), default)
-    stage: Any = getattr(config, task, None)
-    return stage if isinstance(stage, StageConfig) else StageConfig(engine=engine)

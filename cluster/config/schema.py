@@ -240,7 +240,7 @@ class OutputConfig(Section):
 
 
 class PriceConfig(Section):
-    """Prices of engine time, for the summary of a batch."""
+    """Prices of engine time, for the summary of a batch and the metrics."""
 
     gpu_hour: float = Field(default=0.0, ge=0)
     """Price of one GPU for an hour."""
@@ -248,6 +248,10 @@ class PriceConfig(Section):
     """Price of one CPU for an hour."""
     currency: str = "USD"
     """Currency of the prices; it is printed as it stands here."""
+
+    def cost(self, gpu_s: float, cpu_s: float) -> float:
+        """Price of so many seconds of one GPU and of one CPU."""
+        return (gpu_s * self.gpu_hour + cpu_s * self.cpu_hour) / 3600
 
 
 class Config(Section):
@@ -304,3 +308,14 @@ class Config(Section):
     serve: Mapping[str, Any] = Field(default={}, exclude=True)
     """Settings of the service, which checks them (serve/settings.py). They are not saved with outputs, as they may
     contain a database's address."""
+
+    def pool_settings(self, pool_name: str) -> tuple[str, PoolConfig]:
+        """Key and value of the settings of a pool by its name, which is task/engine; the defaults if it has none."""
+        task, _, engine = pool_name.partition("/")
+        if task == "speech":
+            for tag, stage in self.speech.by_language.items():
+                if stage.engine == engine and self.speech.engine == "auto":
+                    return f"speech.by_language.{tag}.pool", stage.pool
+            return "speech.pool", self.speech.pool
+        found = getattr(self, task, None)
+        return f"{task}.pool", found.pool if isinstance(found, StageConfig) else PoolConfig()

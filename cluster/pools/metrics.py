@@ -70,8 +70,7 @@ class PoolMetrics:
         _engine_s.observe(run_s, self._tags)
         _gpu_s.inc(gpu_s, self._tags)
         _cpu_s.inc(cpu_s, self._tags)
-        cost = (gpu_s * self._price.gpu_hour + cpu_s * self._price.cpu_hour) / 3600
-        _cost.inc(cost, {**self._tags, "currency": self._price.currency})
+        _cost.inc(self._price.cost(gpu_s, cpu_s), {**self._tags, "currency": self._price.currency})
 
     def replica_lost(self) -> None:
         _lost_replicas.inc(1, self._tags)
