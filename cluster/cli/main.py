@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from cluster.cli import ab, analyze, doctor, dub, jobs, kpi, models, store, submit, voices
+from cluster.cli import ab, analyze, doctor, dub, jobs, kpi, models, plan, store, submit, voices
 from cluster.cli.options import ConfigName, ProfileName, Set, run_app
 
 DUB, CLUSTER, ANALYSIS, MACHINE = "Dub", "Dub on a cluster", "Look at finished dubs", "This machine"
@@ -24,6 +24,7 @@ app.command("submit", rich_help_panel=CLUSTER)(submit.submit)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=CLUSTER)
 app.command("analyze", rich_help_panel=ANALYSIS)(analyze.analyze)
 app.command("kpi", rich_help_panel=ANALYSIS)(kpi.kpi)
+app.command("plan", rich_help_panel=ANALYSIS)(plan.plan)
 app.command("doctor", rich_help_panel=MACHINE)(doctor.doctor)
 app.add_typer(config_app, name="config", rich_help_panel=MACHINE)
 app.add_typer(models.app, name="models", rich_help_panel=MACHINE)

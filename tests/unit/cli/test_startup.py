@@ -53,7 +53,7 @@ def run(*arguments: str, **environment: str) -> tuple[str, set[str]]:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "dub", "ab", "submit", "jobs", "analyze", "kpi", "doctor", "models", "store", "voices", "serve keys"],
+    ["", "dub", "ab", "submit", "jobs", "analyze", "kpi", "plan", "doctor", "models", "store", "voices", "serve keys"],
 )
 def test_help_imports_no_work(command: str) -> None:
     text, modules = run(*command.split(), "--help")
