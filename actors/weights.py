@@ -18,6 +18,7 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
+from actors.durable import sync_tree
 from actors.errors import ConfigError, EngineLoadError
 
 LOCK_TIMEOUT_S = 600.0
@@ -156,6 +157,7 @@ def _write_aside(target: Path, write: Callable[[Path], None]) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.scratch-") as scratch:
         aside = Path(scratch) / target.name
         write(aside)
+        sync_tree(aside)  # or a power cut could leave a part of it under its final name
         aside.replace(target)
 
 

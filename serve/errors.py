@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from actors.errors import CapacityError, DubbingError
+from cluster.storage.files import is_full
+
+FULL = "the service's storage must have room; it is full; try again later"
 
 
 class NotFoundError(DubbingError):
@@ -23,3 +26,8 @@ class UnauthorizedError(DubbingError):
 
 class ForbiddenError(DubbingError):
     """The request must not be made in this way, whoever makes it."""
+
+
+def unexpected(error: BaseException) -> str:
+    """The words for the owner of a dub that ended with an error that is none of ours. Details are only logged."""
+    return FULL if is_full(error) else f"unexpected {type(error).__name__}; its traceback is in the service's log"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from cluster.pools.ray_session import has_cluster
 from cluster.pools.reservation import Reservation, reserve
 from cluster.pools.waiting import WaitLog, wait_for_room
 from cluster.steps.progress import Progress
+from cluster.storage.files import is_full
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ async def attempt(job: Job, config: Config, pools: PoolSet, progress: Progress) 
 def _describe(error: Exception) -> str:
     if isinstance(error, DubbingError):
         return error.message
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and is_full(error):
         where = f"the disk of {error.filename}" if error.filename else "the disk of the results or of TMPDIR"
         return f"the results must have room; {where} is full; free some of it, or choose others by --out and TMPDIR"
     text = " ".join(str(error).split())

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 import fsspec
 import tenacity
 
+from actors.durable import make_folder as make_local_folder
 from actors.errors import ConfigError, MediaError
 from cluster.storage.config import FetchConfig
 from cluster.storage.files import replace_bytes
@@ -100,7 +101,7 @@ class LocalPath:
     def write_bytes(self, data: bytes) -> None:
         path = Path(self.text)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_local_folder(path.parent)
             replace_bytes(path, data)
         except OSError as error:
             raise MediaError(

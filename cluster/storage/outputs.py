@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from actors.durable import make_folder, sync, sync_tree
 from actors.errors import MediaError
 
 MANIFEST_NAME = "manifest.json"
@@ -29,7 +30,7 @@ def scratch_folder(out: Path, *, alone: bool = False) -> Iterator[Path]:
     for leftover in out.parent.glob(f"{mark}-*") if alone else ():
         shutil.rmtree(leftover, ignore_errors=True)
     with _writable(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
         if out.exists() and not out.is_dir():
             raise NotADirectoryError(f"{out} is a file")
         scratch.mkdir()
@@ -42,22 +43,31 @@ def scratch_folder(out: Path, *, alone: bool = False) -> Iterator[Path]:
 def publish(scratch: Path, out: Path) -> None:
     """Move every file of ``scratch`` to ``out``, the manifest last: where there is one, the results are whole.
 
-    Files of the same name are replaced; others in ``out`` are left alone. Raises MediaError if that cannot be done.
+    Also after a power cut, which loses nothing of them once this returns. Files of the same name are replaced;
+    others in ``out`` are left alone. Raises MediaError if that cannot be done.
     """
     with _writable(out):
         _publish(scratch, out)
 
 
 def _publish(scratch: Path, out: Path) -> None:
+    sync_tree(scratch)
     if not out.exists():
         try:
             scratch.rename(out)
-            return
         except OSError:  # made by another process meanwhile
             pass
+        else:
+            sync(out.parent)
+            return
     (out / MANIFEST_NAME).unlink(missing_ok=True)
+    sync(out)  # or a power cut could bring the old manifest back, beside new files
     for file in sorted(scratch.iterdir(), key=lambda file: file.name == MANIFEST_NAME):
+        if file.name == MANIFEST_NAME:
+            sync(out)
         file.replace(out / file.name)
+    sync(out)
+    sync(out.parent)
 
 
 @contextmanager

@@ -25,7 +25,9 @@ from actors.errors import (
     MediaError,
     ReplicaLostError,
 )
+from cluster.storage.files import is_full
 from serve.errors import (
+    FULL,
     ConflictError,
     ForbiddenError,
     NotFoundError,
@@ -109,8 +111,10 @@ class ErrorAnswers:
 
 def problem_of(error: Exception) -> Problem:
     """The problem as the caller may see it. Details of unexpected errors are only logged."""
-    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
-    if isinstance(error, DubbingError) and status != 500:
+    status = 503 if is_full(error) else next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+    if is_full(error):
+        detail = FULL
+    elif isinstance(error, DubbingError) and status != 500:
         detail = error.message
     elif status == 503:
         detail = "the service cannot answer at the moment; try again"
@@ -150,6 +154,7 @@ def handle_errors(app: FastAPI, answers: ErrorAnswers) -> None:
     for kind in STATUS:
         app.add_exception_handler(kind, known)
     app.add_exception_handler(DubbingError, known)
+    app.add_exception_handler(OSError, known)  # a full disk
     app.add_exception_handler(HTTPException, http)  # type: ignore[arg-type]  # starlette's types want any Exception
     app.add_exception_handler(RequestValidationError, invalid)  # type: ignore[arg-type]
 

@@ -16,6 +16,7 @@ from serve.dispatch.attempt import DubAttempts, SourceGoneError
 from serve.dispatch.claim_loop import ClaimLoop
 from serve.dispatch.fetches import SourceFetcher
 from serve.dispatch.health import Health
+from serve.errors import unexpected
 from serve.jobs.database import UNREACHABLE, until_it_answers
 from serve.jobs.events import Recorder
 from serve.jobs.following import EventFeed
@@ -191,7 +192,7 @@ class JobRunner:
                 log.warning("dub failed error=%s", reason.message)
                 return _failed(self._files.paths.without_paths(dub.id, dub.name, reason.message))
             log.exception("dub failed")
-            return _failed(f"unexpected {type(reason).__name__}; its traceback is in the service's log")
+            return _failed(unexpected(reason))
 
     async def _finish(self, dub_id: str, outcome: AttemptOutcome) -> None:
         try:

@@ -18,6 +18,7 @@ from cluster.storage.http import fetch
 from cluster.streams import in_own_thread
 from serve.dispatch.claim_loop import ClaimLoop
 from serve.dispatch.health import Health
+from serve.errors import unexpected
 from serve.jobs.api_keys import KeyRing
 from serve.jobs.database import until_it_answers
 from serve.jobs.following import EventFeed
@@ -124,7 +125,7 @@ class SourceFetcher:
             reason = error.message
         else:
             log.error("source not fetched", exc_info=error)
-            reason = f"unexpected {type(error).__name__}; its traceback is in the service's log"
+            reason = unexpected(error)
         outcome = AttemptOutcome(state=DubState.FAILED, error=reason, event={"error": reason})
         try:
             await until_it_answers(lambda: self._leases.finish(dub.id, outcome))

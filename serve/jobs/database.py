@@ -165,8 +165,8 @@ def _connect_sqlite(database: str, **options: Any) -> aiosqlite.Connection:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
-    # Several processes read while one writes; a power cut may lose the last transactions, never the file.
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    # Several processes read while one writes; what was committed outlives a power cut.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

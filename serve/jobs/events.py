@@ -127,8 +127,8 @@ class Recorder:
             try:
                 await asyncio.to_thread(self._files.save_clip, self._dub_id, utterance.id, clip)
                 url = f"/v1/dubs/{self._dub_id}/clips/{utterance.id}"
-            except BucketError:
-                log.warning("clip not kept utterance=%s", utterance.id)
+            except (BucketError, OSError) as error:
+                log.warning("clip not kept utterance=%s error=%s", utterance.id, error)
         start_s = utterance.slot.start_s
         return {
             **_line(utterance),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from actors.durable import make_folder, sync
 from cluster.storage.files import replace_bytes
 from serve.ids import ID_PATTERN
 from serve.storage.files import JobFiles, folder_bytes, has_free_bytes
@@ -37,11 +38,17 @@ class FolderFiles(JobFiles):
             return None
 
     def write(self, path: Path, data: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         replace_bytes(path, data)
 
     def publish(self, made: Path, path: Path) -> Path:
-        return made.replace(path)
+        sync(made)
+        made.replace(path)
+        for folder in path.parents:
+            sync(folder)
+            if folder == self._root:
+                break
+        return path
 
     def publish_results(self, output: Path) -> None:
         pass
