@@ -3,10 +3,11 @@
     python bench/bench_fuzz.py [--minutes 10] [--only media] [--seed 0] [--keep DIR] [--json]
 
 Each reader gets mutations of small valid inputs for so many minutes: media through probe, decode, mux and extract in
-the sandbox; subtitles; manifests of batches and of dubs; configurations. What a reader takes is fine, and so is one of
-the project's own errors in one line. Everything else is a finding: another exception, a process of the sandbox that
-ends by a signal, more than ``MAX_CPU_S`` of computing. Inputs that were findings go to ``--keep``. Exit status 1 with
-any.
+the sandbox; subtitles; manifests of batches and of dubs; configurations; the service its requests; webhooks and
+downloads the answers of their servers. What a reader takes is fine, and so is one of the project's own errors in one
+line. Everything else is a finding: another exception, an answer of status 500, a process of the sandbox that ends by a
+signal, a private server reached, more than ``MAX_CPU_S`` of computing. Inputs that were findings go to ``--keep``.
+Exit status 1 with any.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from actors.errors import DubbingError
+from bench.fuzz_network import Answers, Service, answer_seeds, request_seeds
 from cluster.batch.items import jobs_of, read_items
 from cluster.config.load import dump_yaml, load_config
 from cluster.media import sandbox
@@ -36,6 +39,8 @@ from tests.media import AudioSpec, SubtitleSpec, VideoSpec, make_media, tone
 from tests.unit.manifests import sample_manifest
 
 MAX_CPU_S = 5.0
+SERVICE_CPU_S = 30.0
+"""The service loads what it needs while it answers, and dubs what it has accepted."""
 MEDIA = MediaConfig(max_open_cpu_s=20, max_cpu_ratio=1.0, max_duration_s=600.0)
 CRASH = re.compile(r"ends its process with status|its process failed with")
 NUMBERS = tuple(
@@ -67,6 +72,9 @@ class Reader:
     read: Callable[[Path], object]
     seeds: Mapping[str, bytes]
     is_text: bool = True
+    context: AbstractContextManager[None] = field(default_factory=nullcontext)
+    """Open while the reader reads."""
+    max_cpu_s: float = MAX_CPU_S
 
 
 @dataclass(kw_only=True)
@@ -111,7 +119,7 @@ def fuzz(name: str, reader: Reader, minutes: float, seed: int, keep: Path | None
     """Mutate the reader's seeds for so long."""
     chance, outcome, names = random.Random(f"{seed}-{name}"), Outcome(), sorted(reader.seeds)
     ends_s = time.monotonic() + minutes * 60
-    with tempfile.TemporaryDirectory() as folder:
+    with reader.context, tempfile.TemporaryDirectory() as folder:
         while time.monotonic() < ends_s:
             of, other = chance.choice(names), chance.choice(names)
             data = mutated(reader.seeds[of], reader.seeds[other], chance, is_text=reader.is_text)
@@ -141,8 +149,8 @@ def _finding(reader: Reader, path: Path, outcome: Outcome) -> str | None:
         found = f"{type(error).__name__}: {_last_line(error)}"
     cpu_s = time.process_time() - started_s
     outcome.max_cpu_s = max(outcome.max_cpu_s, cpu_s)
-    if found is None and cpu_s > MAX_CPU_S:
-        found = f"{path.suffix}: more than {MAX_CPU_S:g} s of computing"
+    if found is None and cpu_s > reader.max_cpu_s:
+        found = f"{path.suffix}: more than {reader.max_cpu_s:g} s of computing"
     return found
 
 
@@ -212,6 +220,7 @@ def readers() -> dict[str, Reader]:
     }
     manifest = sample_manifest(4).model_dump_json(indent=1).encode()
     settings = dump_yaml(config).encode()
+    service, answers = Service(), Answers()
     small = b"extends: offline\nfitting: {max_rate: 1.3}\nspeech:\n  by_language:\n    pt: {engine: piper}\n"
 
     def read_batch(path: Path) -> None:
@@ -228,13 +237,15 @@ def readers() -> dict[str, Reader]:
         "batches": Reader(read=read_batch, seeds=batches),
         "manifests": Reader(read=read_dub, seeds={"manifest.json": manifest}),
         "configs": Reader(read=lambda path: load_config(str(path)), seeds={"a.yaml": settings, "b.yaml": small}),
+        "http": Reader(read=service.read, seeds=request_seeds(), context=service, max_cpu_s=SERVICE_CPU_S),
+        "webhooks": Reader(read=answers.read, seeds=answer_seeds(), context=answers),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="for each reader")
-    parser.add_argument("--only", choices=("media", "subtitles", "batches", "manifests", "configs"))
+    parser.add_argument("--only", choices=("media", "subtitles", "batches", "manifests", "configs", "http", "webhooks"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for inputs that are findings")
     parser.add_argument("--json", action="store_true")
