@@ -18,8 +18,9 @@ from s3fs import S3FileSystem
 from werkzeug.serving import make_server
 
 BUCKET = "media"
-Fault = Literal["500", "slow", "short"]
-"""An error; an answer after ``SLOW_S``; half of an answer's body, then the connection ends."""
+Fault = Literal["500", "slow", "short", "lost"]
+"""An error; an answer after ``SLOW_S``; half of an answer's body, then the connection ends; an error though it was
+done."""
 SLOW_S = 1.0
 
 
@@ -50,6 +51,10 @@ class _Faulty:
             return [b""]
         if "slow" in kinds[:1]:
             time.sleep(SLOW_S)
+        if "lost" in kinds[:1]:
+            b"".join(self._app(environ, lambda *_: None))
+            start_response("500 Internal Server Error", [("Content-Length", "0")])
+            return [b""]
         body = b"".join(self._app(environ, start_response))
         return [body[: len(body) // 2]] if "short" in kinds[:1] else [body]
 

@@ -215,10 +215,13 @@ def _link_lease(path: Path, aside: Path) -> bool:
 
 
 def _is_stale(path: Path, aside: Path) -> bool:
-    """True if the heartbeat has stopped, by the file system's own clock, which all machines share."""
+    """True if the heartbeat has stopped, by the file system's own clock, which all machines share.
+
+    A time in the future is that of before the clock was set back: an owner who lives writes a new one.
+    """
     os.utime(aside)
     renewed_s = _mtime_s(path)
-    return renewed_s is not None and aside.stat().st_mtime - renewed_s > EXPIRY_S
+    return renewed_s is not None and abs(aside.stat().st_mtime - renewed_s) > EXPIRY_S
 
 
 def _mtime_s(path: Path) -> float | None:

@@ -16,6 +16,8 @@ from serve.jobs.quotas import charge, lock_owner
 from serve.jobs.tables import ACTIVE, Delivery, Dub, DubState, Event, Target, TargetState
 from serve.settings import KeyLimits
 
+SET_BACK_S = 3600.0
+"""A lease that ends later than this and its length was given before the database's clock was set back: it has ended."""
 DOWNLOADS = "downloads of all owners"
 """Name of the lock on claims of downloads."""
 
@@ -63,7 +65,7 @@ class Leases:
         expired because nobody could renew them. Jobs ``under_way`` here are never claimed, however late their renewal.
         """
         now_s = self.database.now_s
-        is_free = and_(Dub.is_fetched, _is_free(now_s, resume, under_way))
+        is_free = and_(Dub.is_fetched, _is_free(self._has_ended(now_s), resume, under_way))
         async with self.database.transaction() as session:
             turn = (_num_running(now_s), _last_claim_s(), Dub.created_s)
             dub = await self._take(session, is_free, turn, state=DubState.RUNNING, claimed_s=now_s)
@@ -79,7 +81,7 @@ class Leases:
         now_s = self.database.now_s
         num_fetching = _num_fetching(now_s)
         is_free = and_(
-            *(~Dub.is_fetched, Dub.state.in_(ACTIVE), Dub.lease_until_s < now_s),
+            *(~Dub.is_fetched, Dub.state.in_(ACTIVE), self._has_ended(now_s)),
             *(Dub.id.not_in(under_way), Dub.deleted_s.is_(None), num_fetching < max_per_owner),
         )
         async with self.database.transaction() as session:
@@ -221,12 +223,15 @@ class Leases:
             await session.execute(insert(Event), rows)
         return dub
 
+    def _has_ended(self, now_s: ColumnElement[float]) -> ColumnElement[bool]:
+        return or_(Dub.lease_until_s < now_s, Dub.lease_until_s > now_s + SET_BACK_S + self.lease_s)
+
     def _is_mine(self) -> ColumnElement[bool]:
         return and_(Dub.lease_owner == self.holder, Dub.state.in_(ACTIVE))
 
 
-def _is_free(now_s: ColumnElement[float], resume: bool, under_way: Collection[str]) -> ColumnElement[bool]:
-    abandoned = and_(Dub.state == DubState.RUNNING, Dub.lease_until_s < now_s, Dub.id.not_in(under_way))
+def _is_free(has_ended: ColumnElement[bool], resume: bool, under_way: Collection[str]) -> ColumnElement[bool]:
+    abandoned = and_(Dub.state == DubState.RUNNING, has_ended, Dub.id.not_in(under_way))
     free = or_(Dub.state == DubState.QUEUED, abandoned) if resume else Dub.state == DubState.QUEUED
     return and_(Dub.deleted_s.is_(None), free)
 

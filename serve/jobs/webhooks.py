@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 
 from actors.errors import ConfigError, MediaError
 from cluster.storage.config import FetchConfig
@@ -101,9 +101,10 @@ class Webhooks:
     async def _take(self) -> Delivery | None:
         """The next delivery that is due. It is postponed at once, so that no other dispatcher sends it too."""
         now_s = self._database.now_s
+        longest_s = TIMEOUT_S + FIRST_DELAY_S * DELAY_GROWTH**self._settings.webhook_attempts
         is_due = (
             Delivery.delivered_s.is_(None),
-            Delivery.due_s <= now_s,
+            or_(Delivery.due_s <= now_s, Delivery.due_s > now_s + longest_s),  # due before the clock was set back
             Delivery.num_attempts < self._settings.webhook_attempts,
             # A receiver that never answers delays its own owner alone.
             Delivery.owner.not_in([owner for owner, num in self._num_sending.items() if num >= NUM_AT_ONCE_PER_OWNER]),

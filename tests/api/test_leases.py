@@ -357,6 +357,33 @@ async def test_the_clock_of_a_dispatcher_steals_no_job(database: Database, monke
     await drain(database)
 
 
+@pytest.mark.parametrize("jump_s", [86_400.0, -86_400.0])
+async def test_a_database_whose_clock_jumps_a_day_keeps_no_job_waiting_and_runs_none_twice(
+    database: Database, jump_s: float
+) -> None:
+    await drain(database)
+    jobs, dead, other = Jobs(database, 100), leases(database, "dead"), leases(database, "other")
+    lives = (await jobs.create(new("jump"), LIMITS))[0].dub.id
+    assert await dead.claim() is not None
+
+    async def jump() -> None:
+        async with database.transaction() as session:  # as if all times in it were of before
+            await session.execute(update(Dub).values(lease_until_s=Dub.lease_until_s - jump_s))
+
+    await jump()
+    assert await dead.claim(under_way=[lives]) is None, "its own dispatcher starts it no second time"
+    assert [lease.dub_id for lease in await dead.renew([lives])] == [lives]
+    assert await other.claim() is None, "renewed, it is held as before"
+    await jump()
+    claimed = await other.claim()  # nobody renews it
+    assert claimed is not None
+    assert claimed[0].id == lives
+    with pytest.raises(LeaseLostError):
+        await dead.finish(lives, DONE)
+    await other.finish(lives, DONE)
+    assert (await jobs.get("jump", lives)).dub.revision == 1
+
+
 async def test_an_attempt_that_comes_further_than_all_before_counts_as_the_first(database: Database) -> None:
     """Machines that are taken away cost a long job no attempts; a line that kills its dispatcher does."""
     await drain(database)

@@ -105,7 +105,7 @@ def test_the_manifest_is_the_last_to_be_uploaded(s3: S3, tmp_path: Path) -> None
     assert "out/talk/manifest.json" not in s3.keys("out/talk/")
 
 
-@pytest.mark.parametrize("fault", ["500", "slow", "short"])
+@pytest.mark.parametrize("fault", ["500", "slow", "short", "lost"])
 def test_a_bucket_that_fails_is_asked_again(s3: S3, tmp_path: Path, fault: Fault) -> None:
     data = bytes(range(256)) * 1000
     (tmp_path / "folder").mkdir()

@@ -163,6 +163,17 @@ async def test_a_run_elsewhere_is_dead_when_its_heart_stops(
         own.check()
 
 
+async def test_a_run_elsewhere_that_died_before_the_clock_was_set_back_is_dead(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_lock, "POLL_S", 0.01)
+    path = leave(out, pid=1, host="elsewhere")
+    tomorrow_s = path.stat().st_mtime + 86_400.0
+    os.utime(path, (tomorrow_s, tomorrow_s))
+    async with held(out) as own:
+        own.check()
+
+
 async def test_a_lease_nobody_can_read_is_taken_over(out: Path) -> None:
     lease_file(out).write_text("half a le")
     async with held(out) as own:
