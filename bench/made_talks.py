@@ -10,13 +10,18 @@ import numpy as np
 import soxr
 
 from actors.engine import Engine
-from actors.types import ASR_HZ, PlanRequest, Samples, SpeakerTurn, SynthesiseRequest
+from actors.types import ASR_HZ, PlanRequest, Samples, Span, SpeakerTurn, SynthesiseRequest
 from cluster.demo.script import CHAPTERS
 
 PAUSES_S = (0.15, 0.9)
 """Between turns, and between sentences of one turn."""
 MAX_SENTENCES = 3
 """In one turn."""
+MAX_PAUSE_S = 0.5
+"""A longer pause divides a turn, as those who annotate have it, even inside a sentence: whisperers make such pauses."""
+SILENT_DB = -50.0
+"""Level of a pause below the loudest part of its sentence. Made pauses are at -80 to -60 dB; noise is added later."""
+FRAME_S = 0.02
 GAINS_DB = (-6.0, 0.0)
 NOISE_DB = -55.0
 SENTENCES = tuple(text for chapter in CHAPTERS for text in chapter.sentences)
@@ -38,12 +43,30 @@ def make_talk(
             start_s = now_s + len(pause) / ASR_HZ
             now_s = start_s + len(spoken) / ASR_HZ
             parts += [pause, spoken]
-            turns.append(SpeakerTurn(speaker=voice, start_s=start_s, end_s=now_s))
+            turns += [
+                SpeakerTurn(speaker=voice, start_s=start_s + part.start_s, end_s=start_s + part.end_s)
+                for part in audible(spoken)
+            ]
         if now_s >= duration_s:
             break
     samples = np.concatenate(parts)
     noise = np.random.default_rng(seed).standard_normal(len(samples)).astype(np.float32)
     return samples + noise * np.float32(10 ** (NOISE_DB / 20)), turns
+
+
+def audible(spoken: Samples) -> list[Span]:
+    """The parts of a clip between its pauses of more than ``MAX_PAUSE_S``; the clip begins and ends with sound."""
+    frame = round(FRAME_S * ASR_HZ)
+    padded = np.pad(spoken, (0, -len(spoken) % frame)).reshape(-1, frame)
+    power = np.mean(np.square(padded, dtype=np.float64), axis=1)
+    loud = np.flatnonzero(power > np.max(power) * 10 ** (SILENT_DB / 10))
+    edges = np.flatnonzero(np.diff(loud) * FRAME_S > MAX_PAUSE_S)
+    starts, ends = [loud[0], *loud[edges + 1]], [*loud[edges], loud[-1]]
+    length_s = len(spoken) / ASR_HZ
+    return [
+        Span(start_s=start * FRAME_S, end_s=min((end + 1) * FRAME_S, length_s))
+        for start, end in zip(starts, ends, strict=True)
+    ]
 
 
 def _order(voices: Sequence[str], rng: random.Random) -> Iterator[str]:
