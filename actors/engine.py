@@ -68,6 +68,8 @@ class Engine(ABC, Generic[Request, Result]):
     """Downloadable models for the option ``model``, to be listed, pinned and verified."""
     runs_on_gpu: ClassVar[bool] = True
     """False for an engine that has no use for a GPU: its pool may reserve none."""
+    takes_ipa: ClassVar[bool] = False
+    """True for a speech engine that speaks IPA inside a text, marked as ``IPA_MARK`` says."""
     reads_context: ClassVar[bool] = False
     """True for a translator that uses a request's ``context`` and ``duration_s``. Others are asked without them, so
     that a line that is said again is not translated again."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from actors import languages
 from actors.errors import EngineLoadError, ItemError
 from actors.sentences import STOPS
+from actors.types import IPA_MARK
 
 if TYPE_CHECKING:
     from piper.phonemize_espeak import EspeakPhonemizer
@@ -24,6 +25,9 @@ GLIDES = frozenset("ɪʊɯʏø")
 ESPEAK_VOICES = {"pt": "pt-br", "en": "en-us", "no": "nb"}
 """Language → espeak's voice, where it has another name or a more common variety."""
 
+_MARKS = " ,;:.!?…)”’»\"'"
+"""Marks and spaces after a word that espeak, given what follows alone, would drop."""
+
 BREAKS: tuple[str, ...] = (STOPS, ";:—", ",", " ")
 """Marks after which phonemes may be split, best first."""
 
@@ -34,8 +38,26 @@ def espeak(
     """Phonemes of each sentence: IPA by code point (NFD), punctuation kept, spaces between words.
 
     ``vowel_clusters`` are runs of code points that the model has one phoneme for. Words that espeak
-    reads in another language carry no language flags. Raises ItemError if espeak fails.
+    reads in another language carry no language flags. ``[[ʒif]]`` is IPA, and stays as it is. Raises ItemError if
+    espeak fails.
     """
+    first, *marked = IPA_MARK.split(text)
+    sentences = _read(first, espeak_voice, vowel_clusters) if first.strip() or not marked else []
+    for ipa, following in zip(marked[::2], marked[1::2], strict=True):
+        word = tuple(unicodedata.normalize("NFD", ipa))
+        if sentences and sentences[-1][-1] not in STOPS:
+            word = (*sentences.pop(), *word) if sentences[-1][-1] == " " else (*sentences.pop(), " ", *word)
+        body = following.lstrip(_MARKS)
+        marks = following[: len(following) - len(body)]
+        found = _read(body, espeak_voice, vowel_clusters) if body.strip() else []
+        is_end = any(mark in STOPS for mark in marks)
+        rest = () if is_end or not found else found.pop(0)
+        sentences += [(*word, *(marks.rstrip() if is_end else marks), *rest), *found]
+    return sentences
+
+
+def _read(text: str, espeak_voice: str, vowel_clusters: frozenset[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Phonemes of each sentence of a text without IPA. Raises ItemError if espeak fails."""
     try:
         with _espeak_lock:
             sentences = _phonemizer().phonemize(espeak_voice, text, vowel_clusters=set(vowel_clusters) or None)

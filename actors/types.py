@@ -6,6 +6,7 @@ input), spans are half-open ``[start_s, end_s)``. Audio is float32 in [-1, 1].
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -267,9 +268,14 @@ class Reference:
     """Content address of the samples, to cache values that an engine derives from them."""
 
 
+IPA_MARK = re.compile(r"\[\[(.*?)\]\]")
+"""IPA inside a text to speak, as in ``a [[ʒif]]``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRequest:
     text: str
+    """As it is read aloud; engines that take IPA find it in ``IPA_MARK``."""
     language: str
     voice: str | None = None
     """A voice of the engine; None takes the engine's voice for the language."""

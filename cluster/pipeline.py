@@ -32,7 +32,7 @@ from cluster.steps.from_manifest import ManifestSource, bypass_cache_for
 from cluster.steps.from_subtitles import SubtitleSource
 from cluster.steps.mix import Mixdown, mix_down
 from cluster.steps.mix_cache import MixCache
-from cluster.steps.plan import Planner
+from cluster.steps.plan import Planner, lexicon_of
 from cluster.steps.progress import Progress
 from cluster.steps.records import Arm, Branch, HeardUnit, MixedBlock, SourceMedia, Spoken, Utterance, branches_of
 from cluster.steps.retry import Retry
@@ -228,9 +228,10 @@ async def speak_branch(
     speech = await context.pool("speech", stage)
     pace = Pace()
     cast = cast_of(config, target, stage) if config.speakers.has_cast else None
-    planner = Planner(config, speech, target, context.progress, similarity, pace, cast)
+    lexicon = lexicon_of(config, target, stage)
+    planner = Planner(config, speech, target, context.progress, similarity, pace, cast, lexicon)
     planned = flatten(ordered_map(lines, planner.plan, max_utterances))
-    speaker = Speaker(config, speech, target, context.progress, pace)
+    speaker = Speaker(config, speech, target, context.progress, pace, lexicon)
     speak: Callable[[QueuedLine], Awaitable[Spoken]] = speaker.speak
     if config.quality.retry:
         speak = Retry(config.quality, speaker, checker).speak

@@ -27,7 +27,7 @@ ARM_SECTIONS = frozenset(
 """Sections of the configuration that work after the speech was heard."""
 SHARED = frozenset(Config.model_fields) - ARM_SECTIONS
 SHARED_KEYS = {
-    "speech": ("clone", "clone_reference_s"),
+    "speech": ("clone", "consent", "clone_reference_s"),
     "quality": tuple(sorted(set(QualityConfig.model_fields) - {"retry", "max_retries"})),
 }
 """Keys in an arm's sections that configure the transcription and the measures, and are shared."""

@@ -23,12 +23,19 @@ USUAL_HZ = {"female": 200.0, "male": 115.0}
 class Cast:
     """The voices of one dub's speakers. A speaker keeps the voice they were first given."""
 
-    def __init__(self, voices: Sequence[RegisteredVoice], given: Mapping[str, Sequence[str]], default: str | None):
+    def __init__(
+        self,
+        voices: Sequence[RegisteredVoice],
+        given: Mapping[str, Sequence[str]],
+        default: str | None,
+        free: Sequence[RegisteredVoice] | None = None,
+    ) -> None:
         """``voices`` are those of the dub's engine, best first; ``given`` is speaker → voices of any language.
 
-        ``default`` speaks where the engine cannot say which voices it has.
+        ``default`` speaks where the engine cannot say which voices it has. Speakers without a given voice get one of
+        ``free``, by default any.
         """
-        self._voices = voices
+        self._voices = voices if free is None else free
         self._default = default
         names = {voice.id for voice in voices}
         self._cast: dict[str, str] = {}
@@ -47,10 +54,14 @@ class Cast:
 
 
 def cast_of(config: Config, target: str, stage: StageConfig) -> Cast:
-    """A cast for a dub into ``target``, of the voices of its speech engine."""
+    """A cast for a dub into ``target``, of the voices of its speech engine.
+
+    A voice that the configuration names for the language is everybody's, unless speakers are asked for.
+    """
     default = voice_for(config, target)
     voices = sorted(voices_of(stage, target), key=lambda voice: voice.id != default)  # the language's own voice first
-    return Cast(voices, config.speakers.voices, default)
+    free = voices if default is None or config.speakers.is_asked_for else voices[:1]
+    return Cast(voices, config.speakers.voices, default, free)
 
 
 def choose_voice(pitch_hz: float | None, voices: Sequence[RegisteredVoice], taken: Iterable[str]) -> str:

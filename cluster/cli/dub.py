@@ -58,7 +58,7 @@ SubtitlesEncoding = Annotated[
 Speakers = Annotated[
     str | None,
     typer.Option(
-        "--speakers", metavar="N|auto|FILE", help="Tell speakers apart: their number, auto, or an RTTM file of turns."
+        "--speakers", metavar="N|auto|FILE", help="Number of speakers, auto (the default), or an RTTM file of turns."
     ),
 ]
 Voices = Annotated[
@@ -68,6 +68,10 @@ Voices = Annotated[
         metavar="[LANG=|S1=]VOICE",
         help="Voice of all, a language or a speaker; see raydub voices list.",
     ),
+]
+LexiconFile = Annotated[
+    Path | None,
+    typer.Option("--lexicon", metavar="FILE", help="Pronunciations by language, YAML: {pt: {GIF: jif}}; or IPA."),
 ]
 FromManifest = Annotated[
     Path | None,
@@ -81,7 +85,7 @@ Only = Annotated[
 SET_BY_MANIFEST = frozenset(
     {
         "to", "source", "config", "profile", "audio_track", "speakers", "subtitles", "target_subtitles",
-        "subtitles_encoding", "voices",
+        "subtitles_encoding", "voices", "lexicon",
     }
 )  # fmt: skip
 """Parameters that a dub from a manifest must not be given."""
@@ -102,6 +106,7 @@ def dub(
     subtitles_encoding: SubtitlesEncoding = None,
     speakers: Speakers = None,
     voices: Voices = None,
+    lexicon: LexiconFile = None,
     from_manifest: FromManifest = None,
     only: Only = None,
     strict: Strict = False,
@@ -125,6 +130,7 @@ def dub(
         raise ConfigError("dub must be given inputs, and --to with their target languages; see raydub dub --help")
     own, by_language = speaker_voices(voices or ())
     own += [] if subtitles_encoding is None else [f"subtitles.encoding={subtitles_encoding}"]
+    own += [] if lexicon is None else [_lexicon_setting(lexicon)]
     settings = load_config(config, [*assignments, *own], profile)
     targets = tuple(languages.normalise(tag.strip()) for tag in to.split(","))
     options = {
@@ -137,6 +143,13 @@ def dub(
         "voices": chosen_voices(settings, targets, by_language),
     }
     raise typer.Exit(_run(_jobs(inputs, out, settings, options), settings, as_json))
+
+
+def _lexicon_setting(path: Path) -> str:
+    """The setting that holds the file's pronunciations, so that manifests record them. Raises ConfigError."""
+    from cluster.config.load import read_tree
+
+    return f"speech.lexicon={json.dumps(read_tree(path), default=str)}"
 
 
 def _check_alone(

@@ -85,7 +85,7 @@ ITEM_SETTINGS: Mapping[str, frozenset[str] | None] = {
     "subtitles": frozenset({"encoding", "max_line_chars", "max_lines"}),
     "output": None,
     "translation": frozenset({"num_candidates", "keep_noises"}),
-    "speech": frozenset({"voices", "clone", "clone_reference_s"}),
+    "speech": frozenset({"voices", "lexicon", "clone", "consent", "clone_reference_s"}),
 }
 """Sections of which one input may have settings of its own, with their keys; None for all of them.
 

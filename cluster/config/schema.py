@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from actors.spoken.lexicon import Pronunciation
 from cluster.alignment.config import AlignConfig
 from cluster.audio.config import MixConfig, WindowConfig
 from cluster.media.config import MediaConfig
@@ -184,13 +185,25 @@ class SpeechConfig(Section):
     """Voice of each target language, by language tag. Other languages take the engine's default voice."""
     by_language: Mapping[str, StageConfig] = {}
     """Engine of each target language, by language tag, for ``engine: auto``."""
+    lexicon: Mapping[str, Mapping[str, Pronunciation]] = {}
+    """Pronunciations of words, by language tag: {pt: {GIF: jif, Nguyen: {ipa: ŋwˈiẽ}}}. A text is an alias,
+    spoken instead; IPA is for engines that take phonemes. Words in lower case match in any case."""
     clone: bool = False
-    """Let engines that can clone a voice (XTTS) speak in the voice heard in the source. Only with the speaker's
-    consent."""
+    """Let engines that can clone a voice (XTTS) speak in the voice heard in the source. Needs ``consent``."""
+    consent: bool = False
+    """The speakers of the source agree to have their voices cloned. Without it no voice is."""
     clone_reference_s: float = Field(default=10.0, ge=3, le=60)
     """Seconds of the source's first speech from which a voice is cloned."""
     pool: PoolConfig = PoolConfig()
     """Replicas of ``engine``, unless that is ``auto``."""
+
+    @model_validator(mode="after")
+    def _check_consent(self) -> SpeechConfig:
+        if self.clone and not self.consent:
+            raise ValueError(
+                "clone must have the speakers' consent; found none; ask them, then set speech.consent: true"
+            )
+        return self
 
 
 class PipelineConfig(Section):

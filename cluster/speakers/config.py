@@ -17,8 +17,11 @@ class SpeakersConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    count: Annotated[int, Field(ge=1, le=100)] | Literal["auto"] = 1
+    count: Annotated[int, Field(ge=1, le=100)] | Literal["auto"] = "auto"
     """Number of speakers. ``auto`` finds it out; with 1, everybody has the same voice and no model is loaded."""
+    required: bool = False
+    """Fail a dub whose speakers cannot be told apart, as where the engine's weights cannot be had. Otherwise, with
+    ``auto``, the log says so and everybody has one voice. ``--speakers`` sets it."""
     rttm: str | None = None
     """RTTM file with the turns of the input, by which speakers are named instead of being told apart."""
     voices: Mapping[str, tuple[str, ...]] = {}
@@ -53,6 +56,11 @@ class SpeakersConfig(BaseModel):
         return self.count != 1 or self.rttm is not None or bool(self.voices)
 
     @property
+    def is_asked_for(self) -> bool:
+        """True if somebody said how many speakers there are, who they are, or that they must be told apart."""
+        return self.required or self.count != "auto" or self.rttm is not None
+
+    @property
     def tells_apart(self) -> bool:
         """True if voices are compared: there may be several speakers, and no file says who speaks when."""
         return self.count != 1 and self.rttm is None
@@ -64,7 +72,7 @@ def speaker_settings(given: str) -> dict[str, int | str]:
     if text.lower().endswith(RTTM_SUFFIX):
         return {"rttm": text}
     if text == "auto":
-        return {"count": "auto"}
+        return {"count": "auto", "required": True}
     if text.isascii() and text.isdigit() and 1 <= int(text) <= 100:
         return {"count": int(text)}
     raise ConfigError(f"speakers must be auto, a number from 1 to 100, or a file *{RTTM_SUFFIX}; found {given!r}")

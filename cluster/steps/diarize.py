@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.errors import ItemError, ReplicaLostError
+from actors.engine import make_engine
+from actors.errors import EngineLoadError, ItemError, ReplicaLostError
 from actors.types import Span, SpeakerTurn, VoicePrints, VoiceRequest, Window
 from cluster.speakers.config import SpeakersConfig
 from cluster.speakers.pieces import pieces_of
@@ -45,13 +46,13 @@ class _Described:
 async def spoken_windows(windows: AsyncIterator[Window], context: DubContext) -> AsyncIterator[SpokenWindow]:
     """Each window with its turns: as given in a file, as told apart, or all of one speaker.
 
-    Raises ConfigError, EngineLoadError.
+    Raises ConfigError, and EngineLoadError if speakers must be told apart and cannot be.
     """
     config = context.config.speakers
     if config.rttm is not None:
         given = await asyncio.to_thread(read_rttm, Path(config.rttm))
         spoken = _with_given(windows, given)
-    elif not config.tells_apart:
+    elif not config.tells_apart or not await _can_tell_apart(context):
         spoken = _with_one(windows)
     else:
         pool = await context.pool("diarization", context.config.diarization)
@@ -64,6 +65,20 @@ async def spoken_windows(windows: AsyncIterator[Window], context: DubContext) ->
     async with closing(spoken):
         async for each in spoken:
             yield each
+
+
+async def _can_tell_apart(context: DubContext) -> bool:
+    """False, with a warning, if the engine's model cannot be had here and nobody asked for it."""
+    if context.config.speakers.is_asked_for:
+        return True
+    stage = context.config.diarization
+    engine = make_engine("diarization", stage.engine, stage.options)
+    try:
+        await asyncio.to_thread(engine.settle, "und")
+    except EngineLoadError as error:
+        log.warning("speakers are not told apart, and all have one voice; %s", error)
+        return False
+    return True
 
 
 async def with_turns(

@@ -11,12 +11,14 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from actors import languages
+from actors.engine import engine_class
 from actors.errors import ItemError, ReplicaLostError
-from actors.spoken import spoken_form
+from actors.spoken.lexicon import Lexicon
 from actors.types import Candidate, Plan, PlanRequest
 from cluster.casting.cast import Cast
 from cluster.casting.voices import voice_for
-from cluster.config.schema import Config
+from cluster.config.schema import Config, StageConfig
 from cluster.pools.pool_set import JobPool
 from cluster.steps.progress import Progress
 from cluster.steps.records import CandidatePlan, PlannedLine, Utterance
@@ -67,6 +69,13 @@ class _UnitCandidate:
         return Scored(cosine=self.cosine, natural_s=natural_s)
 
 
+def lexicon_of(config: Config, target: str, stage: StageConfig) -> Lexicon:
+    """The pronunciations of a dub into ``target``, as its speech engine takes them."""
+    match = languages.best_match(target, config.speech.lexicon)
+    words = {} if match is None else config.speech.lexicon[match]
+    return Lexicon(words, target, takes_ipa=engine_class("speech", stage.engine).takes_ipa)
+
+
 class Planner:
     """Plans units of one language."""
 
@@ -79,6 +88,7 @@ class Planner:
         similarity: SimilarityScorer | None,
         pace: Pace,
         cast: Cast | None = None,
+        lexicon: Lexicon | None = None,
     ) -> None:
         """``pool`` speaks ``target``. Without ``similarity``, candidates keep the translator's order.
 
@@ -88,6 +98,7 @@ class Planner:
         self._pool = pool
         self._voice = voice_for(config, target)
         self._cast = cast
+        self._lexicon = lexicon or Lexicon({}, target, takes_ipa=False)
         self._progress = progress
         self._similarity = similarity
         self._pace = pace
@@ -173,7 +184,7 @@ class Planner:
 
     async def _plan(self, line: Utterance, text: str) -> Plan | ItemError | ReplicaLostError:
         request = PlanRequest(
-            text=spoken_form(text, line.target),
+            text=self._lexicon.spoken(text),
             language=line.target,
             voice=self._voice_of(line),
             reference=line.reference,

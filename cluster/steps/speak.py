@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from actors.errors import ItemError, ReplicaLostError
-from actors.spoken import spoken_form
+from actors.spoken.lexicon import Lexicon
 from actors.types import Candidate, Clip, Plan, PlanRequest, SynthesiseRequest
 from cluster.audio.tempo import at_tempo
 from cluster.config.schema import Config
@@ -70,8 +70,17 @@ class Speaker:
     A line that would be too fast starts early, if the one before can end early enough.
     """
 
-    def __init__(self, config: Config, pool: JobPool, target: str, progress: Progress, pace: Pace) -> None:
+    def __init__(
+        self,
+        config: Config,
+        pool: JobPool,
+        target: str,
+        progress: Progress,
+        pace: Pace,
+        lexicon: Lexicon | None = None,
+    ) -> None:
         self._config = config
+        self._lexicon = lexicon or Lexicon({}, target, takes_ipa=False)
         self._pool = pool
         self._target = target
         self._progress = progress
@@ -252,7 +261,7 @@ class Speaker:
     async def _plan_as(self, whole: Plan, utterance: Utterance, text: str) -> Plan:
         """A plan of other words in the same voice."""
         request = PlanRequest(
-            text=spoken_form(text, utterance.target),
+            text=self._lexicon.spoken(text),
             language=utterance.target,
             voice=whole.voice,
             reference=utterance.reference,

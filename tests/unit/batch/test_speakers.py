@@ -19,7 +19,7 @@ def settings_of(speakers: Any, out: Path) -> Any:
     return overlaid(config, job.settings).speakers
 
 
-@pytest.mark.parametrize(("given", "count"), [("auto", "auto"), ("3", 3), (2, 2), (None, 1)])
+@pytest.mark.parametrize(("given", "count"), [("auto", "auto"), ("3", 3), (2, 2), (1, 1), (None, "auto")])
 def test_speakers_are_a_number_or_found_out(given: Any, count: Any, tmp_path: Path) -> None:
     assert settings_of(given, tmp_path).count == count
 

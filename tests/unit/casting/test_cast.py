@@ -83,6 +83,23 @@ def test_an_engine_that_cannot_say_its_voices_has_the_configured_one() -> None:
     assert Cast((), {}, None).voice_of("S2", None) is None
 
 
+@pytest.mark.parametrize(
+    ("settings", "voices"),
+    [
+        ([], {"pf_dora", "pm_alex"}),
+        (["speech.voices.pt=jm_kumo"], {"jm_kumo"}),
+        (["speech.voices.pt=jm_kumo", "speakers.voices={S2: [jf_alpha]}"], {"jm_kumo", "jf_alpha"}),
+        (["speech.voices.pt=jm_kumo", "speakers.required=true"], {"pf_dora", "pm_alex"}),
+    ],
+)
+def test_a_voice_named_for_the_language_is_everybodys_unless_speakers_are_asked_for(
+    settings: list[str], voices: set[str]
+) -> None:
+    config = load_config("offline", settings)
+    cast = cast_of(config, "pt", speech_stage(config, "pt", config.speech.voices.get("pt")))
+    assert {cast.voice_of("S1", 220.0), cast.voice_of("S2", 110.0)} == voices
+
+
 def test_choices_of_speakers_are_told_from_those_of_languages() -> None:
     given = ["S1=pf_dora", "pt=pm_alex", "pm_santa", "S1=ff_siwis", "S12=pm_alex"]
     assert speaker_voices(given) == (

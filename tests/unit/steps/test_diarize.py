@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.errors import ConfigError, ItemError
+from actors.diarization import campplus
+from actors.errors import ConfigError, EngineLoadError, ItemError
 from actors.types import ASR_HZ, Span, SpeakerTurn, VoicePrints, VoiceRequest, Window
 from cluster.config.load import load_config
 from cluster.pools.pool_set import PoolSet
@@ -143,14 +144,32 @@ async def spoken(*assignments: str) -> list[SpokenWindow]:
 
 
 async def test_one_speaker_needs_no_engine() -> None:
-    found = await spoken("diarization.engine=no_such_engine_is_asked_for")
+    found = await spoken("speakers.count=1", "diarization.engine=no_such_engine_is_asked_for")
     assert [set(speakers(each)) for each in found] == [{"S1"}] * 3
     assert [(turn.start_s, turn.end_s) for turn in found[1].turns] == [(6.0, 9.0), (9.2, 11.0)]
 
 
 async def test_voices_are_told_apart_in_a_pool() -> None:
-    found = await spoken("speakers.count=auto")
+    found = await spoken()
     assert [speakers(each) for each in found] == [["S1", "S1"], ["S2", "S1"], ["S2"]]
+
+
+async def test_without_the_model_all_have_one_voice_unless_speakers_were_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The real engine, on a node without its weights and without a network."""
+    monkeypatch.setenv("RAYDUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    campplus._problem.cache_clear()
+    try:
+        found = await spoken("diarization.engine=campplus")
+        assert [set(speakers(each)) for each in found] == [{"S1"}] * 3
+        assert "speakers are not told apart" in caplog.text
+        for asked in ("speakers.required=true", "speakers.count=2"):
+            with pytest.raises(EngineLoadError, match="must be on this node"):
+                await spoken("diarization.engine=campplus", asked)
+    finally:
+        campplus._problem.cache_clear()
 
 
 async def test_given_turns_are_taken_by_their_names(tmp_path: Path) -> None:

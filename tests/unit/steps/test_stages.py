@@ -207,7 +207,9 @@ async def test_a_voice_to_clone_goes_with_every_unit_if_asked_for(config: Config
         for index in range(4):
             yield heard_window(window(index, is_last=index == 3), "One two.")
 
-    config = load_config("offline", [f"speech.clone={str(clone).lower()}", "speech.clone_reference_s=3"])
+    config = load_config(
+        "offline", [f"speech.clone={str(clone).lower()}", "speech.consent=true", "speech.clone_reference_s=3"]
+    )
     references = [unit.reference async for unit in group_units(heard_segments(heard(), config), config, 40.0)]
     if not clone:
         assert references == [None] * 4
