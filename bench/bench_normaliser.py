@@ -55,9 +55,7 @@ def main() -> None:
     config = load_config("offline")
     listener = make_engine("transcription", config.transcription.engine, config.transcription.options)
     listener.load()
-    rows = [
-        row for language in args.language or LANGUAGES for row in measured(language, args.rows, config, listener)
-    ]
+    rows = [row for language in args.language or LANGUAGES for row in measured(language, args.rows, config, listener)]
     summary = {language: means(language, rows) for language in dict.fromkeys(row.language for row in rows)}
     for language, (spoken, written) in summary.items():
         ratio = spoken / written if written else float("nan")

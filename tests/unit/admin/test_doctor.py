@@ -316,7 +316,7 @@ def test_shares_memory_and_licences_are_added_up(
     found = diagnose(load_config("gpu-24gb"))
     one, two = found.budgets
     assert (one.num_gpus, two.num_gpus) == (0.85, 0.95)  # XTTS, the largest voice; and a VITS beside it
-    assert [pool.name for pool in one.pools[:3]] == ["transcription", "translation", "embedding"]
+    assert [pool.name for pool in one.pools[:4]] == ["diarization", "transcription", "translation", "embedding"]
     # large-v3-turbo, NLLB 1.3B, LaBSE and XTTS, with 0.5 GB each for CUDA itself
     assert one.gpu_gb == pytest.approx(4.0 + 5.4 + 1.2 + 3.0 + 4 * 0.5)
     assert two.gpu_gb < 24.0
@@ -347,7 +347,7 @@ def test_what_does_not_fit_or_has_no_estimate_is_said(
     monkeypatch.setattr(doctor, "look_at_machine", lambda: ONE_GPU)
     changes = ["translation.pool.replicas=4", "embedding.options.model=sentence-transformers/other"]
     found = diagnose(load_config("gpu-24gb", changes))
-    assert found.budgets[0].pools[1].num_gpus == 0.8
+    assert found.budgets[0].pools[2].num_gpus == 0.8
     assert found.budgets[0].not_estimated == ["embedding"]
     show(found, "mine", wide_console())
     shown = capsys.readouterr().out

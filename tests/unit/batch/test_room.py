@@ -24,18 +24,26 @@ def names(jobs: list[Job], config: Config) -> list[str]:
 
 
 def test_a_job_needs_one_replica_of_each_pool_that_it_uses() -> None:
-    config = load_config("offline", ["quality.check=none"])
+    config = load_config("offline", ["quality.check=none", "speakers.count=1"])
     every = ["embedding/use_multilingual", "speech/kokoro", "transcription/faster_whisper", "translation/bergamot"]
     assert names([job("pt")], config) == every
     assert names([job("pt", subtitles=Path("talk.vtt"))], config) == every[:2] + every[3:]
     own = {"pt": Path("talk.pt.vtt")}
     assert names([job("pt", target_subtitles=own)], config) == every[1:3]
-    short = load_config("offline", ["quality.check=none", "alignment.strategy=length", "translation.num_candidates=1"])
+    apart = load_config("offline", ["quality.check=none"])
+    assert names([job("pt")], apart) == ["diarization/campplus", *every]
+    short = load_config(
+        "offline",
+        ["quality.check=none", "speakers.count=1", "alignment.strategy=length", "translation.num_candidates=1"],
+    )
     assert names([job("pt")], short) == every[1:]
     voice = load_config("offline", ["quality.check=none", "speech.voices.en=af_heart"])
     assert "speech/kokoro" in names([job("en")], voice), "the engine of the voice that is named speaks"
     # What is checked is heard, compared and translated back.
-    assert names([job("pt", target_subtitles=own)], load_config("offline", ["quality.check=all"])) == every
+    assert (
+        names([job("pt", target_subtitles=own)], load_config("offline", ["quality.check=all", "speakers.count=1"]))
+        == every
+    )
 
 
 def test_of_several_jobs_the_one_that_needs_most_counts() -> None:
