@@ -1,6 +1,6 @@
 """Are written forms understood as they are read aloud? Numbers, dates, money and units are spoken and heard again.
 
-Of each language's table of written forms (tests/unit/actors/spoken) a sample is spoken by the language's voice of the
+A sample of each language's table of written forms (tests/unit/actors/spoken) is spoken by the language's voice of the
 embedded configuration, once in its spoken form and once as it is written, as the voice reads it by itself. Both are
 heard by whisper-base and compared with the spoken form: error rate of the words, spelled numbers and digits alike.
 Bound: the spoken form is not misheard more often than the written one in any language.
@@ -40,7 +40,6 @@ class Row:
     written: str
     spoken: str
     heard: str
-    """Of the spoken form."""
     wer: float
     heard_as_written: str
     wer_as_written: float

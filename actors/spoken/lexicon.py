@@ -12,7 +12,7 @@ from actors.types import IPA_MARK
 
 
 class Pronunciation(BaseModel):
-    """How one word or phrase is said."""
+    """The pronunciation of one word or phrase."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

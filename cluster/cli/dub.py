@@ -129,9 +129,7 @@ def dub(
     if not inputs or to is None:
         raise ConfigError("dub must be given inputs, and --to with their target languages; see raydub dub --help")
     own, by_language = speaker_voices(voices or ())
-    own += [] if subtitles_encoding is None else [f"subtitles.encoding={subtitles_encoding}"]
-    own += [] if lexicon is None else [_lexicon_setting(lexicon)]
-    settings = load_config(config, [*assignments, *own], profile)
+    settings = load_config(config, [*assignments, *own, *_file_settings(subtitles_encoding, lexicon)], profile)
     targets = tuple(languages.normalise(tag.strip()) for tag in to.split(","))
     options = {
         "to": targets,
@@ -145,11 +143,14 @@ def dub(
     raise typer.Exit(_run(_jobs(inputs, out, settings, options), settings, as_json))
 
 
-def _lexicon_setting(path: Path) -> str:
-    """The setting that holds the file's pronunciations, so that manifests record them. Raises ConfigError."""
+def _file_settings(subtitles_encoding: str | None, lexicon: Path | None) -> list[str]:
+    """The settings of files that are brought along; manifests record a lexicon itself. Raises ConfigError."""
     from cluster.config.load import read_tree
 
-    return f"speech.lexicon={json.dumps(read_tree(path), default=str)}"
+    settings = [] if subtitles_encoding is None else [f"subtitles.encoding={subtitles_encoding}"]
+    if lexicon is not None:
+        settings.append(f"speech.lexicon={json.dumps(read_tree(lexicon), default=str)}")
+    return settings
 
 
 def _check_alone(
