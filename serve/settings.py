@@ -156,6 +156,9 @@ class ServeSettings(Section):
     allow_source_urls: bool = True
     """The section `fetch` decides which URLs are allowed, also for webhooks."""
 
+    guest_dubs: int = Field(default=1, ge=0)
+    """Dubs beyond ``pipeline.max_videos`` that a dispatcher runs for keys that have none running there: so no key's
+    long dubs hold all places."""
     max_fetches: int = Field(default=8, ge=1)
     """Sources that a dispatcher downloads at a time. They take no place from running dubs."""
     max_fetches_per_key: int = Field(default=2, ge=1)

@@ -41,6 +41,7 @@ class StopReason(Enum):
 @dataclass(slots=True, eq=False)
 class _RunningJob:
     task: asyncio.Task[None]
+    owner: str
     stop_reason: StopReason | None = None
 
     def stop(self, reason: StopReason) -> None:
@@ -100,7 +101,9 @@ class JobRunner:
 
     async def claim_forever(self) -> None:
         await self._loop.run(
-            lambda: len(self._running) < self._max_jobs, self._claim, lambda claimed: self._start(*claimed)
+            lambda: len(self._running) < self._max_jobs + self._settings.guest_dubs,
+            self._claim,
+            lambda claimed: self._start(*claimed),
         )
 
     async def renew_forever(self) -> None:
@@ -132,17 +135,22 @@ class JobRunner:
     async def _claim(self) -> tuple[Dub, tuple[str, ...]] | None:
         """The next job. After an outage of the database, running jobs of others are left alone for one lease.
 
-        Their dispatchers could not renew their leases during the outage.
+        Their dispatchers could not renew their leases during the outage. The places beyond ``max_jobs`` are for owners
+        who have no job here.
         """
+        is_full = len(self._running) >= self._max_jobs
+        owners = {running.owner for running in self._running.values()} if is_full else set()
         try:
-            return await self._leases.claim(resume=time.monotonic() > self._resumes_s, under_way=tuple(self._running))
+            return await self._leases.claim(
+                resume=time.monotonic() > self._resumes_s, under_way=tuple(self._running), not_of=owners
+            )
         except UNREACHABLE:
             self._resumes_s = time.monotonic() + self._settings.lease_s
             raise
 
     def _start(self, dub: Dub, languages: tuple[str, ...]) -> None:
         task = asyncio.create_task(self._run_leased(dub, languages), name=dub.id)
-        self._running[dub.id] = _RunningJob(task=task)
+        self._running[dub.id] = _RunningJob(task=task, owner=dub.owner)
         task.add_done_callback(lambda task: self._ended(dub.id, task))
 
     def _ended(self, dub_id: str, task: asyncio.Task[None]) -> None:

@@ -56,16 +56,18 @@ class Leases:
     lease_s: float
 
     async def claim(
-        self, *, resume: bool = True, under_way: Collection[str] = ()
+        self, *, resume: bool = True, under_way: Collection[str] = (), not_of: Collection[str] = ()
     ) -> tuple[Dub, tuple[str, ...]] | None:
         """Claim a waiting job whose source is here, or one whose lease has expired. Returns it with its languages.
 
         Owners take turns: first those with the fewest running jobs, then those whose last claim is the longest ago; of
         one owner, the oldest job. Without ``resume`` only waiting jobs are claimed: after an outage, leases have
-        expired because nobody could renew them. Jobs ``under_way`` here are never claimed, however late their renewal.
+        expired because nobody could renew them. Jobs ``under_way`` here are never claimed, however late their renewal,
+        and none of the owners ``not_of``.
         """
         now_s = self.database.now_s
-        is_free = and_(Dub.is_fetched, _is_free(self._has_ended(now_s), resume, under_way))
+        is_free = _is_free(self._has_ended(now_s), resume, under_way)
+        is_free = and_(Dub.is_fetched, is_free, Dub.owner.not_in(not_of))
         async with self.database.transaction() as session:
             turn = (_num_running(now_s), _last_claim_s(), Dub.created_s)
             dub = await self._take(session, is_free, turn, state=DubState.RUNNING, claimed_s=now_s)

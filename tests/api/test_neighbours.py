@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from serve.jobs.api_keys import hash_key
 from serve.jobs.jobs import Jobs
 from tests import bombs
 from tests.api.server import NO_MODELS, PATIENCE_S, STANDINS, Running, finished, running
+from tests.media import AudioSpec, make_media, speech
 from tests.standins import hears, speaks, translates
 
 ONE, TWO, SMALL = "first key", "second key", "a key with little"
@@ -45,8 +47,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             yield service
 
 
-def upload(client: httpx.Client, **data: str) -> httpx.Response:
-    return client.post("/v1/dubs", data={"to": "pt", "source": "en", **data}, files={"file": ("a.mka", SOUND)})
+def upload(client: httpx.Client, sound: bytes = SOUND, **data: str) -> httpx.Response:
+    return client.post("/v1/dubs", data={"to": "pt", "source": "en", **data}, files={"file": ("a.mka", sound)})
 
 
 def test_slow_sources_stop_nobody(service: Running, silent: str) -> None:
@@ -59,6 +61,28 @@ def test_slow_sources_stop_nobody(service: Running, silent: str) -> None:
             assert one.get(f"/v1/dubs/{dub_id}").json()["state"] == "queued"
             one.post(f"/v1/dubs/{dub_id}/cancel").raise_for_status()
             assert one.delete(f"/v1/dubs/{dub_id}").status_code == 204
+
+
+def test_long_dubs_of_one_key_hold_up_no_other(tmp_path: Path) -> None:
+    """All places are taken by dubs that do not end: another key's is begun all the same, the same key's next is not."""
+    hold = tmp_path / "engine" / "hold"
+    hold.parent.mkdir()
+    hold.touch()
+    listens = ("transcription.engine=tests.standins.waiting_listener", f"transcription.options.folder={hold.parent}")
+    settings = (*NO_MODELS[1:], *listens, KEYS, "pipeline.max_videos=1", "serve.poll_s=0.2")
+    talk = make_media(tmp_path / "talk.mka", audio=[AudioSpec(samples=speech("Good morning, everyone."))]).read_bytes()
+    with contextlib.ExitStack() as stack:
+        service = stack.enter_context(running(tmp_path / "data", *settings, config="base"))
+        one, two = (stack.enter_context(service.client(key)) for key in (ONE, TWO))
+        first, next_one = (upload(one, talk).json()["id"] for _ in range(2))
+        other = upload(two, talk).json()["id"]
+        while two.get(f"/v1/dubs/{other}").json()["state"] == "queued":
+            time.sleep(0.05)
+        assert one.get(f"/v1/dubs/{first}").json()["state"] == "running"
+        assert one.get(f"/v1/dubs/{next_one}").json()["state"] == "queued"
+        hold.unlink()
+        assert {finished(one, dub_id)["state"] for dub_id in (first, next_one)} == {"done"}
+        assert finished(two, other)["state"] == "done"
 
 
 def test_streams_of_one_key_are_limited(service: Running, silent: str) -> None:

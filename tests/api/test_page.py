@@ -161,6 +161,39 @@ def test_subtitles_are_shown_as_text_wherever_they_are(page: Page, service: Runn
     report.close()
 
 
+def test_a_link_opens_a_dub_and_nothing_else(page: Page, service: Running) -> None:
+    linked = other_page(page)
+    asked: list[str] = []
+    linked.on("request", lambda request: asked.append(request.url))
+    with service.client() as client:
+        dub = client.get("/v1/dubs").json()["dubs"][-1]
+    for mark in ("dub_../../page/app.js", "dub_" + "0" * 25 + "/", f"{dub['id']}/media", f"{dub['id']}?x=1"):
+        linked.goto(f"{service.url}/#{mark}")
+        linked.reload()
+        expect(linked.locator("#targets input").first).to_be_attached()
+        expect(linked.locator("#nothing")).to_be_visible()
+    assert [url for url in asked if "/v1/dubs/" in url] == []
+    linked.goto(f"{service.url}/#{dub['id']}")
+    linked.reload()
+    expect(linked.locator("#name")).to_have_text(dub["name"])
+    linked.close()
+
+
+def test_the_keys_cookie_is_for_this_site_and_ends_soon(page: Page, service: Running) -> None:
+    browser = page.context.browser
+    assert browser is not None
+    with browser.new_context() as context:  # with cookies of its own
+        keyed = context.new_page()
+        keyed.goto(service.url)
+        expect(keyed.locator("#targets input").first).to_be_attached()
+        assert context.cookies() == []
+        keyed.evaluate("import('./page/api.js').then((it) => it.rememberKey('a key'))")
+        [cookie] = context.cookies()
+        assert (cookie["name"], cookie["sameSite"]) == ("raydub_key", "Strict")
+        assert 0 < cookie["expires"] - time.time() <= 240
+        assert "a key" not in keyed.evaluate("JSON.stringify(localStorage)")
+
+
 def test_it_is_used_by_keyboard_and_fits_a_phone(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

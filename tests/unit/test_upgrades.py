@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, select
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from sqlalchemy import Engine, MetaData, Table, create_engine, delete, func, insert, select, update
 
 from actors.errors import ConfigError
 from actors.types import Task
@@ -21,6 +24,7 @@ from cluster.storage import codec
 from cluster.storage.config import StoreConfig
 from cluster.storage.keys import Keyring
 from cluster.storage.store import open_store
+from serve import migrations
 from serve.jobs.database import Database
 from serve.jobs.jobs import Jobs
 from serve.jobs.leases import AttemptOutcome, Leases
@@ -30,6 +34,8 @@ from tests.golden import write
 from tests.unit.manifests import sample_manifest
 from tests.unit.storage.test_codec import same
 
+MIGRATIONS = Path(migrations.__file__).parent
+VERSIONS = sorted((MIGRATIONS / "versions").glob("[0-9]*.py"))
 RELEASES = sorted(path for path in Path(write.__file__).parent.iterdir() if path.name.startswith("release_"))
 
 
@@ -88,6 +94,62 @@ async def test_jobs_of_a_database_go_on(release: Path, tmp_path: Path) -> None:
         assert claimed is not None
         assert (claimed[0].name, claimed[1]) == ("waiting", ("pt", "fr"))
         await leases.finish(claimed[0].id, AttemptOutcome(state=DubState.FAILED, event={}, error="no"))
+
+
+def at_revision(file: Path, revision: str) -> tuple[Engine, MetaData]:
+    """A new database with an older schema, and its tables as the release of then knew them."""
+    engine, config, tables = create_engine(f"sqlite:///{file}"), AlembicConfig(), MetaData()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        tables.reflect(connection)
+    return engine, tables
+
+
+def row_of(table: Table, **given: object) -> dict[str, object]:
+    """A row with the given values, and something in each other column that must have a value."""
+    missing = [column for column in table.columns if not column.nullable and column.name not in given]
+    return {**{column.name: {} if column.type.python_type is dict else 0 for column in missing}, **given}
+
+
+@pytest.mark.parametrize("revision", [path.name[:4] for path in VERSIONS[:-1]])
+async def test_a_release_of_before_that_still_runs_goes_on_after_the_migration(revision: str, tmp_path: Path) -> None:
+    """Its jobs are accepted, claimed by either, and ended by either, by the tables that it knows."""
+    engine, old = at_revision(tmp_path / "raydub.db", revision)
+    dubs, targets, events = (old.tables[name] for name in ("dubs", "targets", "events"))
+
+    def accept(dub_id: str) -> None:
+        with engine.begin() as connection:
+            connection.execute(insert(dubs).values(row_of(dubs, id=dub_id, owner="one", name=dub_id, state="queued")))
+            row = row_of(targets, dub_id=dub_id, language="pt", state="queued")
+            connection.execute(insert(targets).values(row))
+
+    accept("dub_before")
+    async with Database.open(f"sqlite+aiosqlite:///{tmp_path / 'raydub.db'}") as database:
+        jobs, leases = Jobs(database, 100), Leases(database=database, holder="new", lease_s=60.0)
+        accept("dub_after")
+        with engine.begin() as connection:  # the older one runs a job
+            held = update(dubs).where(dubs.c.id == "dub_before").values(state="running", lease_owner="old")
+            connection.execute(held.values(lease_until_s=time.time() + 60, num_attempts=1))
+        claimed = await leases.claim()
+        assert claimed is not None
+        assert claimed[0].id == "dub_after", "and not the one that the older holds"
+        assert await leases.claim() is None
+        await leases.finish("dub_after", AttemptOutcome(state=DubState.DONE, output="0" * 32, event={}))
+        with engine.begin() as connection:
+            found = connection.execute(select(dubs.c.id, dubs.c.state, dubs.c.output).order_by(dubs.c.id)).all()
+            assert found[0] == ("dub_after", "done", "0" * 32)
+            row = row_of(events, dub_id="dub_before", number=1, kind="done")
+            connection.execute(insert(events).values(row))
+            ended = {"state": "done", "revision": 1, "num_events": 1, "lease_owner": None, "lease_until_s": 0.0}
+            connection.execute(update(dubs).where(dubs.c.id == "dub_before").values(ended))
+        assert {(view.dub.id, view.dub.state) for view in (await jobs.page("one", before=None, limit=9))[0]} == {
+            ("dub_before", "done"),
+            ("dub_after", "done"),
+        }
+        assert [event.kind for event in await jobs.events_after("dub_before", 0)] == ["done"]
+    engine.dispose()
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)
