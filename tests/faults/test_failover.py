@@ -14,7 +14,7 @@ from serve.ids import new_dub_id
 from tests.api.postgres import Postgres, url_of
 from tests.api.server import STANDINS, finished, running
 from tests.api.test_dubs import create
-from tests.media import make_short_talk
+from tests.media import AudioSpec, make_media, speech
 
 
 @pytest.fixture
@@ -40,7 +40,8 @@ def test_jobs_go_on_with_the_standby(
 ) -> None:
     monkeypatch.delenv("RAYDUB_DATABASE_URL", raising=False)
     primary, standby = servers
-    talk = make_short_talk(tmp_path / "talk.mp4")
+    sound = AudioSpec(samples=speech("Good morning, everyone, and welcome."))
+    talk = make_media(tmp_path / "talk.mka", audio=[sound])
     settings = (f"serve.database_url={url_of(primary, standby)}", "serve.lease_s=1", "serve.poll_s=0.2")
     with running(tmp_path / "data", *STANDINS, *settings, config="base") as service, service.client() as client:
         made = [create(client, talk)["id"] for _ in range(2)]
