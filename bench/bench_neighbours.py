@@ -1,4 +1,4 @@
-"""What one key's attacks cost another: its requests' latency, and the time to its dubs' begin and end.
+"""Measures the cost of one key's attacks to another: the latency of requests, and the time to a dub's begin and end.
 
     python bench/bench_neighbours.py [--only flood] [--seconds 20] [--json]
 
@@ -165,7 +165,7 @@ def measure(url: str, sound: bytes, seconds: float) -> Times:
 
 
 def ratios(alone: Times, attacked: Times) -> Times:
-    """Of each time to that alone; 1 for a difference that nobody notices."""
+    """Ratio of each time to that alone; 1 for a difference that nobody notices."""
     return {name: 1.0 if attacked[name] - alone[name] < FLOOR_S else attacked[name] / alone[name] for name in alone}
 
 
