@@ -188,11 +188,16 @@ def of_metrics(text: str) -> KeyFigures:
         samples = found.get(f"{PREFIX}raydub_{name}", ())
         return sum(value for labels, value in samples if tags.items() <= labels.items())
 
-    segments, busy_s = total("job_finished_segments_total"), total("jobs_busy_seconds_total")
+    def largest(name: str) -> float:
+        return max((value for _, value in found.get(f"{PREFIX}raydub_{name}", ())), default=0.0)
+
+    # Of several processes that work at the same time, the one that was busy longest tells for how long.
+    busy_s = largest("jobs_busy_seconds_total")
+    segments = total("job_finished_segments_total")
     wall_s, spoken = total("job_wall_seconds_sum"), total("job_segments_total")
     ended = sum(total("jobs_total", outcome=outcome) for outcome in (*FINISHED, FAILED))
     failed = total("jobs_total", outcome=FAILED)
-    peak = max((value for _, value in found.get(f"{PREFIX}raydub_jobs_running_peak", ())), default=0.0)
+    peak = max(largest("jobs_running_peak"), total("jobs_running"))
     return KeyFigures(
         seconds_per_100=Measured(value=100 * wall_s / segments) if segments else Measured(why=NO_DUBS),
         segments_per_s=Measured(value=spoken / busy_s) if spoken and busy_s else Measured(why=NO_DUBS),

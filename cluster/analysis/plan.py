@@ -1,18 +1,18 @@
 """The replicas, GPUs, nodes, time and money of a batch, by measured times: pure decisions, without clock or Ray.
 
 A batch runs on a number of drivers, each with the same replicas of its own. Its wall time is the start, the first call
-of each pool, the share of the fullest driver at the pace of its slowest pool, and the end, in which the last videos no
-longer fill the replicas. One video alone is held up by the bounds on its work in progress.
+of each pool, and then the videos, which share the pace of their driver's slowest pool. One video alone is held up by
+the bounds on its work in progress, so that the last ones no longer fill the replicas.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from actors.errors import ConfigError
+from cluster.analysis.dealing import dealt_s
 from cluster.analysis.packing import NodeShape, Packed, pack
 from cluster.analysis.workload import PoolWork, Workload
 from cluster.config.schema import Config, PoolConfig
@@ -22,10 +22,12 @@ MAX_REPLICAS = 64
 """Replicas of a pool that one driver feeds at 98 % of what they can do, by bench/bench_scaling.py."""
 REQUESTS_PER_S = 700.0
 """Requests that one driver hands out a second: half of what a core does, by bench/bench_scaling.py --ray."""
+SOURCE_CPU_S = 0.04
+"""CPU seconds of a driver for a second of media, whatever the number of languages: decoding, finding speech."""
+SPARE = 2.0
+"""Videos at once over those that fill the replicas, so that full batches wait."""
 NUM_STEPS = 40
 """Halvings of the time for the work, in search of the fewest replicas."""
-MAX_DEALT = 10_000
-"""Videos that are dealt out one by one; of more, drivers have equal shares."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +45,8 @@ class PlanTask:
     """Length of each video; None for lengths as measured."""
     start_s: float = 120.0
     """Seconds until drivers and replicas are ready."""
-    driver_realtime: float = 20.0
-    """Seconds of media that a driver decodes, mixes and writes a second, besides its pools' work."""
+    driver_cpu_s: float = 0.08
+    """CPU seconds of a driver for a second of media and language: mixing, encoding and writing."""
     shape: NodeShape = field(default_factory=NodeShape)
 
 
@@ -103,7 +105,7 @@ def plan(workload: Workload, config: Config, task: PlanTask) -> CapacityPlan:
     """
     if task.deadline_s is None and task.max_gpus is None:
         raise ConfigError("plan must be given a limit; found neither; give --deadline, --gpus or both")
-    planner = _Planner(workload, config, task)
+    planner = CapacityPlanner(workload, config, task)
     if task.deadline_s is None:
         return planner.described(planner.fastest())
     cluster = planner.smallest(task.deadline_s)
@@ -130,7 +132,7 @@ class PoolOfDriver:
     @property
     def batch_items(self) -> float:
         """Requests of a call while more than enough wait."""
-        return max(self.work.batch_items, self.settings.batch.max_items) if self.work.call_s else self.work.batch_items
+        return max(self.work.batch_items, self.settings.batch.max_items)
 
     @property
     def per_s(self) -> float:
@@ -150,11 +152,18 @@ class DriverPlan:
     wall_s: float
 
 
-class _Planner:
+class CapacityPlanner:
+    """Sizes and times the drivers of one batch."""
+
     def __init__(self, workload: Workload, config: Config, task: PlanTask) -> None:
         self._workload, self._config, self._task = workload, config, task
-        self._videos_s = _lengths(workload, task)
+        self.videos_s = _lengths(workload, task)
         self._media_s = task.hours * 3600
+
+    @property
+    def driver_realtime(self) -> float:
+        """Seconds of media that a driver gets through in a second with the CPUs that it reserves, besides the pools."""
+        return max(1.0, self._config.drivers.num_cpus) / (SOURCE_CPU_S + self._task.languages * self._task.driver_cpu_s)
 
     # --- search
 
@@ -162,7 +171,7 @@ class _Planner:
         """The fewest replicas that do. Raises ConfigError if no number does."""
         ample = self._cluster(0.0)
         if ample.wall_s > deadline_s:
-            longest_s = self._videos_s[0]
+            longest_s = self.videos_s[0]
             raise ConfigError(
                 f"--deadline must be longer than one video's own latency; a video of {longest_s / 60:.1f} min takes "
                 f"{ample.wall_s / 60:.1f} min with any number of replicas, found {deadline_s / 60:.1f} min; raise it, "
@@ -214,12 +223,12 @@ class _Planner:
 
     def _cluster(self, work_s: float) -> DriverPlan:
         """The drivers and replicas that do the work in this time; with 0, as many as one driver a video can use."""
-        num_videos = len(self._videos_s)
+        num_videos = len(self.videos_s)
         wanted = {work.name: (self._work_s(work) / work_s if work_s > 0 else math.inf) for work in self._workload.pools}
         num_drivers = 1
         requests = sum(work.requests(self._task.hours, self._task.languages) for work in self._workload.pools)
         for least in (
-            self._media_s / self._task.driver_realtime / work_s if work_s > 0 else math.inf,
+            self._media_s / self.driver_realtime / work_s if work_s > 0 else math.inf,
             requests / REQUESTS_PER_S / work_s if work_s > 0 else math.inf,
             *(wanted[work.name] / (MAX_REPLICAS * self._pool(work, 1).num_pools) for work in self._workload.pools),
         ):
@@ -230,32 +239,31 @@ class _Planner:
             pools.append(self._pool(work, max(1, min(MAX_REPLICAS, math.ceil(min(share, MAX_REPLICAS) - 1e-9)))))
         return self._timed(num_drivers, tuple(pools))
 
+    def timed(self, num_drivers: int, replicas: Mapping[str, int]) -> DriverPlan:
+        """The time on drivers with so many replicas of each pool, by its name."""
+        return self._timed(num_drivers, tuple(self._pool(work, replicas[work.name]) for work in self._workload.pools))
+
     def _timed(self, num_drivers: int, pools: tuple[PoolOfDriver, ...]) -> DriverPlan:
         task, languages = self._task, self._task.languages
         # Seconds for an hour of media.
         slowest_s = max(pool.work.requests(1.0, languages) / pool.per_s for pool in pools)
-        realtime = min(3600 / slowest_s, task.driver_realtime)
+        realtime = min(3600 / slowest_s, self.driver_realtime)
         alone = self.alone_realtime(pools)
-        enough = max(1, math.ceil(realtime / alone - 1e-9))
-        longest_s, last_s = self._videos_s[0], self._videos_s[-1]
+        most = min(math.ceil(SPARE * realtime / alone - 1e-9), math.ceil(len(self.videos_s) / num_drivers))
         fill_s = sum(pool.work.time_s(pool.batch_items) for pool in pools)
-        share_s = _fullest_share_s(self._videos_s, num_drivers) / realtime
-        per_driver = len(self._videos_s) / num_drivers
-        # Videos that run side by side end one after another, and those that are left use ever less of the replicas.
-        tail_s = last_s / alone / 2 if per_driver > enough else 0.0
-        work_s = max(share_s + tail_s, longest_s / alone)
+        work_s = dealt_s(self.videos_s, num_drivers, most, min(alone, realtime), realtime)
         return DriverPlan(
             num_drivers=num_drivers,
             pools=pools,
             realtime=realtime,
-            max_videos=min(enough + 1, math.ceil(per_driver)),
+            max_videos=most,
             wall_s=task.start_s + fill_s + work_s,
         )
 
     def alone_realtime(self, pools: Sequence[PoolOfDriver]) -> float:
         """Seconds of media a second of one video alone, with at most its own work in progress."""
         languages, bounds = self._task.languages, self._config.pipeline
-        pace = self._task.driver_realtime
+        pace = self.driver_realtime
         for pool in pools:
             work = pool.work
             per_line = work.language_per_hour / self._workload.lines_per_hour
@@ -292,14 +300,14 @@ class _Planner:
             hours=task.hours,
             languages=task.languages,
             num_lines=round(self._workload.lines_per_hour * task.hours * task.languages),
-            num_videos=len(self._videos_s),
+            num_videos=len(self.videos_s),
             num_drivers=cluster.num_drivers,
             max_videos=cluster.max_videos,
             pools=tuple(self._described_pool(pool, cluster) for pool in cluster.pools),
             num_gpus=packed.num_cards,
             num_nodes=packed.num_nodes,
             wall_s=cluster.wall_s,
-            alone_s=task.start_s + self._videos_s[0] / self.alone_realtime(cluster.pools),
+            alone_s=task.start_s + self.videos_s[0] / self.alone_realtime(cluster.pools),
             gpu_hours=gpu_hours,
             cpu_hours=cpu_hours,
             cost=cost,
@@ -335,7 +343,8 @@ class _Planner:
             "each further language takes as long as those measured, on the same kind of processor or GPU",
             f"calls take as long as measured, also side by side on one GPU; {gain or 'larger batches gain nothing'}",
             f"drivers and replicas are ready after {task.start_s:g} s, none is lost, and each node is paid to the end",
-            f"a driver decodes, mixes and writes {task.driver_realtime:g} s of media a second",
+            f"a driver with {self._config.drivers.num_cpus:g} CPUs (drivers.num_cpus) decodes, mixes and writes "
+            f"{self.driver_realtime:.3g} s of media a second",
         )
 
 
@@ -359,16 +368,6 @@ def _lengths(workload: Workload, task: PlanTask) -> list[float]:
         lengths = sorted(pattern * rounds, reverse=True)
     scale = total_s / sum(lengths)
     return [length_s * scale for length_s in lengths]
-
-
-def _fullest_share_s(videos_s: Sequence[float], num_drivers: int) -> float:
-    """Seconds of media of the driver that has most, if each takes the longest video left when it has least."""
-    if len(videos_s) > MAX_DEALT:
-        return sum(videos_s) / num_drivers + videos_s[-1] / 2
-    loads_s = [0.0] * num_drivers
-    for video_s in videos_s:
-        heapq.heapreplace(loads_s, loads_s[0] + video_s)
-    return max(loads_s)
 
 
 def _num_pools(work: PoolWork, workload: Workload, config: Config, languages: int) -> int:

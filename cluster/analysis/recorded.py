@@ -74,3 +74,11 @@ def _read(folder: Path) -> RecordedDub:
     except (ValidationError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise MediaError(f"{folder} must have files of this version of raydub; {reason}; dub it again") from error
+
+
+def describe(dubs: Sequence[RecordedDub]) -> str:
+    """The dubs and the engines that made them, in words."""
+    made = [dub.manifest for dub in dubs if dub.manifest is not None]
+    pools = [pool for manifest in made for pool in manifest.timings.pools if pool.num_items or pool.num_hits]
+    engines = sorted({pool.name for pool in pools})
+    return f"{len(dubs)} dub{'s' if len(dubs) != 1 else ''} by {', '.join(engines) or 'no engine'}"

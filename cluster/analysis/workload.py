@@ -106,6 +106,8 @@ class _Group:
         self.manifests = manifests
         self.pools: dict[str, PoolRecord] = {}
         for record in (pool for manifest in manifests for pool in manifest.timings.pools):
+            if not record.num_items and not record.num_hits:
+                continue  # it was never asked
             known = self.pools.get(record.name)
             if known is None or known.num_items + known.num_hits <= record.num_items + record.num_hits:
                 self.pools[record.name] = record
@@ -115,7 +117,7 @@ class _Group:
         wall_s = sum(manifest.timings.wall_s for manifest in self.manifests)
         config = recorded_config(self.manifests[0].config)
         for pool in self.pools.values():
-            if pool.num_hits + pool.num_misses and not pool.num_items:
+            if not pool.num_items:
                 raise ConfigError(
                     f"manifests must have the engine times of each pool; those of {pool.name} were stored before, and "
                     "took none; give a first dub, or dub with --set store.url=none"

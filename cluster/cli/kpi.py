@@ -14,7 +14,7 @@ from actors.errors import ConfigError
 from cluster.cli.options import EXIT_INPUT, AsJson
 
 if TYPE_CHECKING:
-    from cluster.analysis.kpi import KpiResult
+    from cluster.analysis.kpi import KeyFigures, KpiResult
 
 TIMEOUT_S = 30.0
 
@@ -26,6 +26,10 @@ Paths = Annotated[
 Url = Annotated[
     str | None,
     typer.Option("--url", help="A service, http://host:8000, or any address with its metrics, instead of files."),
+]
+ClusterAddress = Annotated[
+    str | None,
+    typer.Option("--address", help="Dashboard of a cluster, http://head:8265, whose nodes' metrics are added up."),
 ]
 Key = Annotated[str | None, typer.Option("--key", help="API key for --url.", envvar="RAYDUB_API_KEY")]
 MaxTime = Annotated[
@@ -49,6 +53,7 @@ def kpi(
     paths: Paths = None,
     url: Url = None,
     key: Key = None,
+    address: ClusterAddress = None,
     seconds_per_100: MaxTime = 15.0,
     segments_per_s: MinSegments = 7.0,
     failed_percent: MaxFailed = 1.0,
@@ -61,12 +66,9 @@ def kpi(
 
     A segment counts once a target language. What the files cannot tell is not measured, with the reason.
     """
-    from cluster.analysis.kpi import Targets, judge, of_dubs, of_metrics
-    from cluster.analysis.recorded import read_dubs
+    from cluster.analysis.kpi import Targets, judge
 
-    if bool(paths) == (url is not None):
-        raise ConfigError("kpi must be given either manifests or --url; see raydub kpi --help")
-    figures = of_dubs(read_dubs(paths)) if paths else of_metrics(_fetched(url or "", key))
+    of, figures = _measured(paths or [], url, key, address)
     targets = Targets(
         seconds_per_100=seconds_per_100,
         segments_per_s=segments_per_s,
@@ -77,22 +79,38 @@ def kpi(
     results = judge(figures, targets)
     if as_json:
         rows = [{**dataclasses.asdict(result), "verdict": result.verdict} for result in results]
-        typer.echo(json.dumps({"kpis": rows}))
+        typer.echo(json.dumps({"of": of, "kpis": rows}))
     else:
-        _print(results)
+        _print(results, of)
     if strict and any(result.verdict == "missed" for result in results):
         raise typer.Exit(EXIT_INPUT)
 
 
-def _print(results: list[KpiResult]) -> None:
+def _measured(paths: list[Path], url: str | None, key: str | None, address: str | None) -> tuple[str, KeyFigures]:
+    """The figures, and in words what they are of."""
+    from cluster.analysis.kpi import of_dubs, of_metrics
+    from cluster.analysis.recorded import describe, read_dubs
+
+    if bool(paths) + (url is not None) + (address is not None) != 1:
+        raise ConfigError("kpi must be given one of manifests, --url and --address; see raydub kpi --help")
+    if paths:
+        dubs = read_dubs(paths)
+        return describe(dubs), of_dubs(dubs)
+    text = _fetched(url, key) if url is not None else _fetched_of_nodes(address or "")
+    return f"all dubs of the processes that run at {url or address}", of_metrics(text)
+
+
+def _print(results: list[KpiResult], of: str) -> None:
     from cluster.cli.tables import plain_table, wide_console
 
+    console = wide_console()
+    console.print(f"of {of}", highlight=False, markup=False)
     table = plain_table("figure", "target", "measured", "verdict")
     for result in results:
         measured = "" if result.measured is None else f"{result.measured:.4g} {result.unit}"
         verdict = result.verdict + (f": {result.why}" if result.why else "")
         table.add_row(result.name, f"{result.bound} {result.target:g} {result.unit}", measured, verdict)
-    wide_console().print(table)
+    console.print(table)
 
 
 def _fetched(url: str, key: str | None) -> str:
@@ -110,3 +128,13 @@ def _fetched(url: str, key: str | None) -> str:
             f"--url must lead to metrics; {address} answered {answer.status_code}; give a key by --key if it needs one"
         )
     return answer.text
+
+
+def _fetched_of_nodes(address: str) -> str:
+    """The metrics of all nodes of the cluster with this dashboard. Raises ConfigError, DubbingError."""
+    from cluster.cli.ray_jobs import metrics_addresses
+
+    found = metrics_addresses(address)
+    if not found:
+        raise ConfigError(f"--address must lead to a cluster with metrics; {address} names none; wait until it is up")
+    return "".join(_fetched(f"http://{each}/metrics", None) for each in found)

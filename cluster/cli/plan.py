@@ -39,9 +39,8 @@ VideoMinutes = Annotated[
     float | None, typer.Option("--video-minutes", min=0.1, help="Length of each video; as measured if not given.")
 ]
 StartTime = Annotated[float, typer.Option("--start-s", min=0, help="Seconds until drivers and replicas are ready.")]
-DriverRealtime = Annotated[
-    float,
-    typer.Option("--driver-realtime", min=0.1, help="Seconds of media a driver decodes, mixes and writes a second."),
+DriverCpu = Annotated[
+    float, typer.Option("--driver-cpu-s", min=0, help="CPU seconds of a driver for a second of media and language.")
 ]
 NodeGpus = Annotated[int, typer.Option("--node-gpus", min=1, help="GPUs of a node.")]
 NodeCpus = Annotated[float, typer.Option("--node-cpus", min=1, help="CPUs of a node.")]
@@ -58,7 +57,7 @@ def plan(
     assignments: Set = None,
     video_minutes: VideoMinutes = None,
     start_s: StartTime = 120.0,
-    driver_realtime: DriverRealtime = 20.0,
+    driver_cpu_s: DriverCpu = 0.08,
     node_gpus: NodeGpus = 8,
     node_cpus: NodeCpus = 128.0,
     as_json: AsJson = False,
@@ -79,7 +78,7 @@ def plan(
         max_gpus=max_gpus,
         video_s=None if video_minutes is None else 60 * video_minutes,
         start_s=start_s,
-        driver_realtime=driver_realtime,
+        driver_cpu_s=driver_cpu_s,
         shape=NodeShape(gpus=node_gpus, cpus=node_cpus),
     )
     found = planned(workload, settings, task)

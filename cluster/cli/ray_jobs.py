@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 import tenacity
@@ -38,6 +39,18 @@ def connect(address: str | None) -> JobSubmissionClient:
             f"the cluster's dashboard at {address} must answer; {' '.join(str(error).split())}; is it running, "
             f"and is RAY_AUTH_MODE the same as there?"
         ) from error
+
+
+def metrics_addresses(address: str) -> list[str]:
+    """Host and port of the metrics of each node, and of Ray's own processes. Raises DubbingError."""
+    # The client has no public way to ask the dashboard, and knows how to show it the cluster's token.
+    answer = connect(address)._do_request("GET", "/api/prometheus/sd")
+    if answer.status_code != HTTPStatus.OK:
+        raise DubbingError(
+            f"the cluster's dashboard at {address} must list its metrics; it answered {answer.status_code}; is it of "
+            "Ray 2.60?"
+        )
+    return [target for group in answer.json() for target in group["targets"]]
 
 
 def submit_job(client: JobSubmissionClient, **job: Any) -> None:

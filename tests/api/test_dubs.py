@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import httpx_sse
 import pytest
 
 from tests.api.server import STANDINS, Running, finished, running
+from tests.command_line import raydub_here
 from tests.corpus.write import File, Sound, Talk, write
 from tests.media import speech
 
@@ -73,6 +75,9 @@ def test_metrics_of_dubs_and_pools_are_shown_without_names(client: httpx.Client,
     }
     assert done["id"] not in answer.text
     assert "talk" not in answer.text
+    told = json.loads(raydub_here("kpi", "--url", str(client.base_url), "--json").stdout)
+    measured = {row["name"] for row in told["kpis"] if row["measured"] is not None}
+    assert measured >= {"time per 100 segments", "throughput", "failed videos", "videos at once"}
 
 
 def test_a_dub_is_made_of_an_upload(done: dict[str, Any]) -> None:

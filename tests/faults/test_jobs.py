@@ -76,6 +76,21 @@ def test_every_item_is_dubbed_and_accounted_for(undisturbed: Batch, nodes: tuple
     assert "items: 4 done" in raydub_here("jobs", "logs", job["job"], "--address", nodes[0]).stdout
 
 
+def test_key_figures_are_told_of_the_batch_and_of_the_clusters_nodes(
+    undisturbed: Batch, nodes: tuple[str, list[Node]]
+) -> None:
+    files = json.loads(raydub_here("kpi", undisturbed.out, "--json").stdout)
+    assert files["of"] == (
+        "4 dubs by speech/tests.standins.counted_speaker, translation/tests.standins.counted_translator"
+    )
+    assert all(row["measured"] is not None for row in files["kpis"])
+    answer = raydub_here("kpi", "--address", nodes[0], "--json")
+    assert answer.returncode == 0, answer.stderr
+    told = json.loads(answer.stdout)
+    assert told["of"] == f"all dubs of the processes that run at {nodes[0]}"
+    assert [row["name"] for row in told["kpis"]] == [row["name"] for row in files["kpis"]]
+
+
 def test_the_same_again_computes_nothing(undisturbed: Batch, nodes: tuple[str, list[Node]]) -> None:
     before = undisturbed.computed()
     undisturbed.submit(nodes[0], "--wait")

@@ -114,6 +114,29 @@ def test_metrics_tell_all_five() -> None:
     assert [result.verdict for result in judge(figures, Targets())] == ["met"] * 5
 
 
+def test_metrics_of_several_processes_are_added_up() -> None:
+    """Two drivers of a batch: the longer one tells how long they worked."""
+
+    def of(process: str, segments: int, busy_s: int, running: int, peak: int, peak_bytes: float) -> str:
+        own = f'WorkerId="{process}"'
+        return f"""
+ray_raydub_jobs_total{{outcome="done",{own}}} 5
+ray_raydub_job_segments_total{{{own}}} {segments}
+ray_raydub_job_finished_segments_total{{{own}}} {segments}
+ray_raydub_job_wall_seconds_sum{{{own}}} 100
+ray_raydub_jobs_busy_seconds_total{{{own}}} {busy_s}
+ray_raydub_jobs_running{{{own}}} {running}
+ray_raydub_jobs_running_peak{{{own}}} {peak}
+ray_raydub_driver_peak_bytes{{models="apart",{own}}} {peak_bytes}
+"""
+
+    figures = of_metrics(of("a", 600, 100, 6, 8, 5e8) + of("b", 300, 80, 7, 7, 7e8))
+    assert figures.seconds_per_100.value == pytest.approx(100 * 200 / 900)
+    assert figures.segments_per_s.value == pytest.approx(9.0)
+    assert figures.videos_at_once.value == 13
+    assert figures.memory_gb.value == pytest.approx(0.7)
+
+
 def test_metrics_of_a_service_that_has_done_nothing_tell_nothing() -> None:
     results = judge(of_metrics(""), Targets())
     assert {result.verdict for result in results} == {"not measured"}
@@ -151,7 +174,9 @@ def test_the_command_prints_a_table_or_json_and_is_strict_when_asked(tmp_path: P
     assert "missed" in shown.stdout
     strict = raydub_here("kpi", tmp_path, "--strict", "--json")
     assert strict.returncode == 1
-    rows = {row["name"]: row for row in json.loads(strict.stdout)["kpis"]}
+    told = json.loads(strict.stdout)
+    assert told["of"].startswith("1 dub by speech/kokoro, ")
+    rows = {row["name"]: row for row in told["kpis"]}
     assert rows["time per 100 segments"]["measured"] == pytest.approx(100.0)
     easier = ("--max-time-per-100", 101, "--min-segments-per-s", 0.5, "--min-videos", 1)
     assert raydub_here("kpi", tmp_path, "--strict", *easier).returncode == 0
@@ -164,4 +189,8 @@ def test_what_is_no_dub_is_named(tmp_path: Path) -> None:
     (tmp_path / MANIFEST_NAME).write_text("{}")
     assert raydub_here("kpi", tmp_path).returncode == 1
     assert raydub_here("kpi").returncode == 2
+    assert raydub_here("kpi", tmp_path, "--address", "http://127.0.0.1:9").returncode == 2
+    nobody = raydub_here("kpi", "--address", "http://127.0.0.1:9")
+    assert nobody.returncode == 1
+    assert "dashboard at http://127.0.0.1:9 must answer" in nobody.stderr
     assert raydub_here("kpi", "--url", "http://127.0.0.1:9").returncode == 2

@@ -19,7 +19,9 @@ from cluster.storage.outputs import MANIFEST_NAME
 from tests.command_line import raydub_here
 from tests.unit.manifests import sample_manifest
 
-CONFIG = load_config("gpu", ["price.gpu_hour=2", "speech.engine=coqui", "speech.pool.num_gpus=0.5"])
+CONFIG = load_config(
+    "gpu", ["drivers.num_cpus=16", "price.gpu_hour=2", "speech.engine=coqui", "speech.pool.num_gpus=0.5"]
+)
 SPEECH_S = 0.1
 WORKLOAD = Workload(
     pools=(
@@ -33,7 +35,7 @@ WORKLOAD = Workload(
 
 
 def planned(workload: Workload = WORKLOAD, **task: float | int | NodeShape | None) -> CapacityPlan:
-    wanted = {"hours": 1000.0, "languages": 5, "driver_realtime": 1000.0} | task
+    wanted = {"hours": 1000.0, "languages": 5, "driver_cpu_s": 0.0} | task
     return plan(workload, CONFIG, PlanTask(**wanted))  # type: ignore[arg-type]
 
 
@@ -107,6 +109,13 @@ def test_languages_with_models_of_their_own_have_a_pool_each() -> None:
     assert speech.total_replicas == 5 * speech.replicas * found.num_drivers
 
 
+def test_more_drivers_share_what_a_driver_does_itself() -> None:
+    slow = planned(deadline_s=24 * 3600.0, driver_cpu_s=0.08)
+    quick = planned(deadline_s=24 * 3600.0, driver_cpu_s=0.0)
+    # 16 CPUs, 0.04 + 5 × 0.08 CPU-s a second of media: 36 s of media a second, where 42 are needed.
+    assert (slow.num_drivers, quick.num_drivers) == (2, 1)
+
+
 def test_few_videos_take_no_less_than_one_alone() -> None:
     found = planned(hours=1.0, deadline_s=24 * 3600.0, video_s=3600.0)
     assert found.num_videos == 1
@@ -130,7 +139,10 @@ def test_what_cannot_be_planned_is_refused(task: dict[str, float], reason: str) 
 
 def test_a_manifest_tells_requests_by_the_hour_and_the_time_of_each() -> None:
     made = dubbed(
-        pool("transcription/faster_whisper", 10, 10, 20.0), pool("speech/kokoro", 80, 40, 60.0), targets=("pt", "ar")
+        pool("transcription/faster_whisper", 10, 10, 20.0),
+        pool("embedding/use_multilingual", 0, 0, 0.0),  # never asked
+        pool("speech/kokoro", 80, 40, 60.0),
+        targets=("pt", "ar"),
     )
     found = measured_workload([made])
     hours = made.input.duration_s / 3600
