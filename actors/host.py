@@ -25,6 +25,8 @@ class BatchReport:
     results: list[Any]
     run_s: float
     """Seconds inside the engine."""
+    began_s: float | None = None
+    """Unix time at which the engine began, by the clock of its node."""
     exhausted_cost: float | None = None
     """Cost of the smallest batch that exceeded the memory and was run in halves; None if none did. Batches with an
     item that is too large by itself do not count, as they tell nothing about others."""
@@ -97,7 +99,7 @@ class EngineHost:
 
         ``prepared`` is what ``prepare`` returned for it; None prepares it now.
         """
-        start = time.perf_counter()
+        start, began_s = time.perf_counter(), time.time()
         too_large: list[range] = []
         ready = self.prepare(batch) if prepared is None else prepared
         good = [index for index, each in enumerate(ready) if not isinstance(each, ItemFailure)]
@@ -108,7 +110,8 @@ class EngineHost:
         items = {part.start for part in too_large if len(part) == 1}
         costs = [sum(self._engine.cost(batch[index]) for index in part) for part in too_large if items.isdisjoint(part)]
         gpu = None if self._meter is None else self._meter.read()
-        return BatchReport(results=results, run_s=run_s, exhausted_cost=min(costs, default=None), gpu=gpu)
+        exhausted_cost = min(costs, default=None)
+        return BatchReport(results=results, run_s=run_s, began_s=began_s, exhausted_cost=exhausted_cost, gpu=gpu)
 
     def _run_part(
         self, prepared: Sequence[Any], part: range, too_large: list[range], *, is_retry: bool = False

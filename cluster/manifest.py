@@ -358,7 +358,7 @@ class Manifest(Record):
     def comparable(self) -> dict[str, Any]:
         """The manifest without everything that differs between runs and modes of one input and configuration."""
         tree = self.model_dump(mode="json", exclude={"timings"})
-        for part in ("ray", "store"):
+        for part in ("ray", "store", "trace"):
             tree["config"].pop(part, None)
         tree["input"].pop("path")
         return tree

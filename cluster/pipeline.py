@@ -49,6 +49,7 @@ from cluster.subtitles.cues import SubtitleFile
 from cluster.subtitles.parse import read_subtitles
 from cluster.subtitles.records import GivenSubtitlesRecord
 from cluster.timing.pace import Pace
+from cluster.tracing import spans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,7 @@ async def dub(
         audio = decode_audio(media.info, media.track, hz=ASR_HZ, channels="mono", config=config.media, damage=damage)
         source = await open_source(job, context, media.track.language)
         units: list[Unit] = []
-        heard = tap(tap(source.units(audio, context), notify), lambda heard: units.append(heard.unit))
+        heard = tap(tap(source.units(audio, context), notify), functools.partial(_note_unit, units))
 
         branches = branches_of(job.targets, job.arms, config)
         dubs: list[tuple[asyncio.Task[Mixdown], Checker]] = []
@@ -148,7 +149,8 @@ async def dub(
         finished = [FinishedDub(mixdown=mixing.result(), checks=checker.found) for mixing, checker in dubs]
         stats = pools.stats()
         write = functools.partial(write_results, folder, job.out, media, transcription, finished, context, stats, cache)
-        return measure.note_end(await finish_before_cancel(in_own_thread(write, "write results")))
+        with spans.span("write"):
+            return measure.note_end(await finish_before_cancel(in_own_thread(write, "write results")))
 
 
 async def open_media(job: Job, context: DubContext) -> SourceMedia:
@@ -210,7 +212,8 @@ async def translate_branch(
     translation = await context.pool("translation", config.translation)
     embedding = await _embedding_pool(config, context)
     translator = Translator(config, translation, embedding, target, context.progress)
-    translated = ordered_map(units, translator.translate, config.pipeline.max_utterances)
+    translate = spans.traced(translator.translate, "translate", lambda heard: heard.unit.id, branch.name)
+    translated = ordered_map(units, translate, config.pipeline.max_utterances)
     return translated, None if embedding is None else SimilarityScorer(config, embedding)
 
 
@@ -230,18 +233,26 @@ async def speak_branch(
     cast = cast_of(config, target, stage) if config.speakers.has_cast else None
     lexicon = lexicon_of(config, target, stage)
     planner = Planner(config, speech, target, context.progress, similarity, pace, cast, lexicon)
-    planned = flatten(ordered_map(lines, planner.plan, max_utterances))
+    plan = spans.traced(planner.plan, "plan", lambda lines: lines[0].unit_id, branch.name)
+    planned = flatten(ordered_map(lines, plan, max_utterances))
     speaker = Speaker(config, speech, target, context.progress, pace, lexicon)
     speak: Callable[[QueuedLine], Awaitable[Spoken]] = speaker.speak
     if config.quality.retry:
         speak = Retry(config.quality, speaker, checker).speak
     if source.only:
         speak = bypass_cache_for(speak, source.only)
+    speak = spans.traced(speak, "speak", lambda queued: queued.line.utterance.id, branch.name)
     return ordered_map(with_neighbours(planned), speak, max_utterances)
 
 
 def _ignore(event: PipelineEvent) -> None:
     """The observer of a dub that nobody observes."""
+
+
+def _note_unit(units: list[Unit], heard: HeardUnit) -> None:
+    unit = heard.unit
+    units.append(unit)
+    spans.note("group", item=unit.id, start_s=unit.segments[0].start_s, end_s=unit.segments[-1].end_s)
 
 
 def _notify_each(notify: Callable[[PipelineEvent], None], lines: Iterable[Utterance]) -> None:
@@ -252,7 +263,8 @@ def _notify_each(notify: Callable[[PipelineEvent], None], lines: Iterable[Uttera
 @contextlib.asynccontextmanager
 async def _workspace(job: Job, context: DubContext) -> AsyncIterator[tuple[Path, Lease]]:
     """A scratch folder, the lock of the output, and the pools, for as long as the job needs them."""
-    with log_context(job=job.source.name):
+    trace = spans.parent_trace()
+    with log_context(job=job.source.name, trace=trace.trace_id), context.pools.tracer.job(trace, context.track):
         async with output_lock.held(job.out, context.config.pipeline.output_wait_s) as lease:
             with outputs.scratch_folder(job.out, alone=True) as folder:
                 async with context.pools.reserved_for(context.progress.job_priority):

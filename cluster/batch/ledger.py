@@ -116,7 +116,7 @@ def fingerprint(job: Job, config: Config) -> str:
     """Hash of a job's inputs and settings. Reads the identity of remote inputs over the network."""
     own = item_config(config, job.settings).model_dump(
         mode="json",
-        exclude={"ray": True, "drivers": True, "store": True, "pipeline": True, "quality": {"strict"}},
+        exclude={"ray": True, "drivers": True, "store": True, "trace": True, "pipeline": True, "quality": {"strict"}},
     )
     remote = job.remote
     inputs = [job.source_location]

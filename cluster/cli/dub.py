@@ -24,7 +24,9 @@ from cluster.cli.options import (
     ProfileName,
     Set,
     Strict,
+    TracePath,
     with_strict,
+    with_trace,
 )
 
 if TYPE_CHECKING:
@@ -110,6 +112,7 @@ def dub(
     from_manifest: FromManifest = None,
     only: Only = None,
     strict: Strict = False,
+    trace: TracePath = None,
     as_json: AsJson = False,
     log_level: Level = LogLevel.WARNING,
 ) -> None:
@@ -120,7 +123,7 @@ def dub(
     from cluster.config.load import load_config
 
     logs.set_up(logging.getLevelNamesMapping()[log_level.upper()])
-    assignments = with_strict(assignments, strict)
+    assignments = with_trace(with_strict(assignments, strict), trace)
     if from_manifest is not None:
         job, settings = _redub_job(context, from_manifest, inputs or (), out, only or (), assignments)
         raise typer.Exit(_run([job], settings, as_json))

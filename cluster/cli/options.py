@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -56,6 +58,10 @@ Strict = Annotated[
         "--strict", help="Exit with 3 if more lines than quality.max_flagged_share of a video should be looked at."
     ),
 ]
+TracePath = Annotated[
+    Path | None,
+    typer.Option("--trace", metavar="FILE", help="Write what ran when, for Perfetto and raydub analyze."),
+]
 AudioTrack = Annotated[int | None, typer.Option("--audio-track", min=0, help="Audio track to dub, counted from 0.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")]
 Level = Annotated[LogLevel, typer.Option("--log-level", help="Lowest level that is logged, on standard error.")]
@@ -64,6 +70,11 @@ Level = Annotated[LogLevel, typer.Option("--log-level", help="Lowest level that 
 def with_strict(assignments: Sequence[str] | None, strict: bool) -> list[str]:
     """The assignments of ``--set``, and that of ``--strict``."""
     return [*(assignments or ()), *(["quality.strict=true"] if strict else [])]
+
+
+def with_trace(assignments: Sequence[str], trace: Path | None) -> list[str]:
+    """The assignments, and that of ``--trace``."""
+    return [*assignments, *([] if trace is None else [f"trace.path={json.dumps(str(trace))}"])]
 
 
 def run_app(app: typer.Typer, prog_name: str | None = None) -> None:

@@ -35,7 +35,7 @@ PROFILES = "profiles"
 MAX_SHOWN_CHARACTERS = 200
 """Length of a wrong value in a message."""
 
-MACHINE_SECTIONS = ("ray", "store")
+MACHINE_SECTIONS = ("ray", "store", "trace")
 """Sections that belong to the machine, and change no result."""
 
 UNREADABLE_YAML = (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError, yaml.YAMLError)

@@ -16,6 +16,7 @@ from cluster.speakers.config import SpeakersConfig
 from cluster.storage.config import FetchConfig, StoreConfig
 from cluster.subtitles.config import SubtitleConfig
 from cluster.timing.config import FitConfig, GroupConfig, RankConfig
+from cluster.tracing.config import TraceConfig
 
 
 class Section(BaseModel):
@@ -318,6 +319,8 @@ class Config(Section):
     """Prices of engine time."""
     fetch: FetchConfig = FetchConfig()
     """Download of inputs by URL."""
+    trace: TraceConfig = TraceConfig()
+    """Traces of what ran when."""
     serve: Mapping[str, Any] = Field(default={}, exclude=True)
     """Settings of the service, which checks them (serve/settings.py). They are not saved with outputs, as they may
     contain a database's address."""

@@ -113,7 +113,10 @@ class _Slot(Generic[T]):
 
 
 class Fleet(Generic[T]):
-    """Keeps ``target`` replicas running; reports changes to its owner, which must close it."""
+    """Keeps ``target`` replicas running; reports changes to its owner, which must close it.
+
+    ``on_ready`` is told of each loaded replica: its number, and when its start began and ended.
+    """
 
     def __init__(
         self,
@@ -124,6 +127,7 @@ class Fleet(Generic[T]):
         on_change: Callable[[], None],
         on_unloadable: Callable[[EngineLoadError], None],
         on_defect: Callable[[asyncio.Task[None]], None],
+        on_ready: Callable[[int, float, float], None],
         start_limiter: StartLimiter,
     ) -> None:
         self.serving: dict[int, Serving[T]] = {}
@@ -137,6 +141,7 @@ class Fleet(Generic[T]):
         self._on_change = on_change
         self._on_unloadable = on_unloadable
         self._on_defect = on_defect
+        self._on_ready = on_ready
         self._start_limiter = start_limiter
         self._slots: dict[int, _Slot[T]] = {}
         self._ids = itertools.count()
@@ -229,7 +234,8 @@ class Fleet(Generic[T]):
 
     async def _bring_up(self, slot: _Slot[T]) -> Replica:
         """Start and load a replica. Raises DubbingError, ReplicaDiedError, ResultLostError, TimeoutError."""
-        replica = self._start_replica()
+        clock = asyncio.get_running_loop().time
+        replica, start_s = self._start_replica(), clock()
         try:
             await self._place(slot, replica)
             slot.state = ReplicaState.LOADING
@@ -237,6 +243,7 @@ class Fleet(Generic[T]):
         except BaseException:
             replica.kill()
             raise
+        self._on_ready(slot.id, start_s, clock())
         return replica
 
     async def _place(self, slot: _Slot[T], replica: Replica) -> None:

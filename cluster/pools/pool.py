@@ -23,6 +23,7 @@ from actors.host import BatchReport
 from actors.types import ItemFailure, Task
 from cluster.config.schema import PoolConfig, PriceConfig, StageConfig
 from cluster.logs import log_context, new_context
+from cluster.pools.batch_trace import trace_batch, trace_load
 from cluster.pools.call_times import CallTimes
 from cluster.pools.fairness import AdmissionLimiter
 from cluster.pools.fleet import Fleet, Placing, ReplicaState, Serving
@@ -34,6 +35,8 @@ from cluster.pools.scheduling import ReplicaLoad, Send, next_batch
 from cluster.pools.start_limit import StartLimiter
 from cluster.pools.stats import PoolActivity, PoolStats, RoomWait
 from cluster.streams import within
+from cluster.tracing import spans
+from cluster.tracing.spans import SpanSink
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,7 @@ class Pool:
         num_replicas: int | None = None,
         start_limiter: StartLimiter | None = None,
         price: PriceConfig = PriceConfig(),
+        tracer: SpanSink | None = None,
     ) -> None:
         self.name = f"{task}/{stage.engine}"
         self.config: PoolConfig = stage.pool
@@ -69,6 +73,7 @@ class Pool:
             on_change=self._wake.set,
             on_unloadable=self._fail_all,
             on_defect=self._check,
+            on_ready=functools.partial(trace_load, tracer, self.name),
             start_limiter=start_limiter or StartLimiter(),
         )
         self._memory = MemoryLimit(self.config.batch)
@@ -153,6 +158,7 @@ class Pool:
             weight=weight,
             request=request,
             outcome=loop.create_future(),
+            span=spans.current(),
         )
         self._enqueue(entry)
         try:
@@ -218,12 +224,14 @@ class Pool:
         is_idle: bool,
     ) -> None:
         clock = asyncio.get_running_loop().time
+        start_s = clock()
         try:
             if suspect:
                 await within(timeout_s, check_alive(serving.replica))
-            start_s = clock()
+                start_s = clock()
             report = await within(timeout_s, serving.replica.run([entry.request for entry in entries]))
         except ReplicaDiedError as error:
+            trace_batch(self.name, serving.id, entries, start_s, clock(), None)
             self._lose(serving, error)
         except TimeoutError as error:
             self._lose(serving, ReplicaHungError(str(error)))
@@ -235,6 +243,7 @@ class Pool:
             serving.gpu = report.gpu
             if is_idle:
                 self._times.note_delivery(max(0.0, clock() - start_s - report.run_s))
+            trace_batch(self.name, serving.id, entries, start_s, clock(), report)
             self._complete(report, entries)
 
     def _lose(self, serving: Serving[PendingRequest], error: ReplicaDiedError) -> None:

@@ -27,6 +27,7 @@ from cluster.pools.stats import PoolStats
 from cluster.pools.waiting import INTERVAL_S, PlacementWatch
 from cluster.storage.store import open_store
 from cluster.streams import finish_before_cancel
+from cluster.tracing.tracer import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class PoolSet:
         self._config = config
         self._pools: dict[str, _PoolEntry] = {}
         self.store = open_store(config.store)
+        self.tracer = Tracer(config.trace)
         self._cache = PoolCache(self.store)
         self._stack = AsyncExitStack()
         self._starting = asyncio.Lock()
@@ -93,6 +95,7 @@ class PoolSet:
         )
 
     async def __aenter__(self) -> Self:
+        self._stack.push_async_callback(self.tracer.close)
         await self._stack.enter_async_context(self._cache.opened())
         await self._stack.enter_async_context(self._scaler)
         if self._config.ray.mode != "inline":
@@ -130,7 +133,9 @@ class PoolSet:
 
     async def _add(self, key: str, task: Task, stage: StageConfig) -> _PoolEntry:
         limiter, price = self._start_limiter, self._config.price
-        pool = Pool(task, stage, self._start_replica, num_replicas=0, start_limiter=limiter, price=price)
+        tracer = self.tracer if self.tracer.is_on else None
+        pool = Pool(task, stage, self._start_replica, 0, start_limiter=limiter, price=price, tracer=tracer)
+        self.tracer.note_pool(pool.name, self._config.pool_settings(pool.name)[0], stage.pool)
         await self._make_room(pool)
         self._scaler.add(key, pool)
         entry = _PoolEntry(pool=pool, client=pool)

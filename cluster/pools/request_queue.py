@@ -11,6 +11,7 @@ from typing import Any
 
 from cluster.pools.fairness import FairQueue, Ticket
 from cluster.pools.scheduling import Backlog
+from cluster.tracing.spans import SpanContext
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -19,6 +20,8 @@ class PendingRequest(Ticket):
 
     request: Any
     outcome: asyncio.Future[Any]
+    span: SpanContext | None = None
+    """The step that asks, where the job is traced."""
     num_losses: int = 0
     """Replicas that were lost with it."""
     num_lost_results: int = 0

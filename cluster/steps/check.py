@@ -34,6 +34,7 @@ from cluster.steps.progress import Progress
 from cluster.steps.records import Spoken
 from cluster.steps.similarity import SimilarityScorer
 from cluster.streams import closing
+from cluster.tracing.spans import span
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,8 @@ class Checker:
 
     async def _compare(self, line: Spoken) -> None:
         due_s = self._progress.due_s(line.utterance.segment.start_s) + BEHIND_S
-        self.note(line, [*await self._likeness(line, due_s), await self._back(line, due_s)])
+        with span("check", item=line.utterance.id, branch=self._target):
+            self.note(line, [*await self._likeness(line, due_s), await self._back(line, due_s)])
 
     async def _likeness(self, line: Spoken, due_s: float) -> list[Measure]:
         segment = line.utterance.segment
@@ -141,7 +143,9 @@ class Checker:
 
     async def _hear_window(self, lines: Sequence[Spoken]) -> None:
         due_s = self._progress.due_s(lines[-1].utterance.segment.start_s) + BEHIND_S
-        for line, measures in zip(lines, await self._hear(lines, due_s), strict=True):
+        with span("check", item=lines[0].utterance.id, branch=self._target):
+            heard = await self._hear(lines, due_s)
+        for line, measures in zip(lines, heard, strict=True):
             self.note(line, measures)
 
     async def _hear(self, lines: Sequence[Spoken], due_s: float) -> list[list[Measure]]:

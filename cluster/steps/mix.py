@@ -27,6 +27,7 @@ from cluster.steps.mix_cache import MixCache
 from cluster.steps.progress import Progress, Stage
 from cluster.steps.records import Branch, CandidatePlan, MixedBlock, SourceMedia, Spoken
 from cluster.streams import Feed, closing, in_own_thread
+from cluster.tracing.spans import consumed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +99,15 @@ def _encode(
     original = decode_audio(media.info, media.track, hz=RATE_HZ, channels=num_channels, config=config.media)
     mixer = Mixer(config.mixing, num_channels)
     with AudioEncoder(audio, num_channels=num_channels, bits_per_s=config.output.audio_bits_per_s) as encoder:
+        placements = consumed(placements, "mix", _item, branch.name)
         for block in mix_track(mixer, original, placements):
             encoder.write(block)
             if observe is not None:
                 observe(MixedBlock(target=branch.target, samples=block))
+
+
+def _item(placement: Placement) -> str:
+    return placement.clips[0].id if placement.clips else ""
 
 
 def _gain_db(levels: VoiceLevels, line: Spoken) -> float | None:

@@ -27,6 +27,11 @@ class DubContext:
         """Duration of the media; known once the progress has begun."""
         return self.progress.duration_s
 
+    @property
+    def track(self) -> str:
+        """Name of the job in traces, unlike that of any other of this process."""
+        return self.progress.job_priority.name
+
     async def pool(self, task: Task, stage: StageConfig) -> JobPool:
         """The pool of a task's engine, as this job uses it. Raises what ``PoolSet.get`` raises."""
         return await self.pools.get(task, stage, self.progress.job_priority)

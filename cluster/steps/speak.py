@@ -26,6 +26,7 @@ from cluster.streams import closing, with_next
 from cluster.timing.fit import Fit, PlannedLength, Rung, fit, lead_wanted_s, room_s
 from cluster.timing.pace import Pace, pace_key, planned_length
 from cluster.timing.ranking import Standing
+from cluster.tracing.spans import span
 
 SLOWER_RATE = 0.9
 """Rate at which a line that is not understood is said once more."""
@@ -157,8 +158,9 @@ class Speaker:
         plan, text = chosen.plan, chosen.candidate.text
         try:
             # The length of a line without a planned one is known once it is spoken: no reason to wait before.
-            free_from_s = await queued.free_from_s() if plan.exact else None
-            fitted = await self._fit_planned(plan, queued, free_from_s)
+            with span("fit"):
+                free_from_s = await queued.free_from_s() if plan.exact else None
+                fitted = await self._fit_planned(plan, queued, free_from_s)
             if fitted.rung is Rung.NO_ROOM:
                 return _silent(line, (Flag.NO_ROOM,), None)
             is_cut = fitted.rung is Rung.CUT

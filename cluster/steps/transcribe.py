@@ -26,6 +26,7 @@ from cluster.steps.source import DubContext
 from cluster.streams import closing, from_thread, ordered_map
 from cluster.subtitles.cues import SpokenCue
 from cluster.subtitles.records import GivenSubtitlesRecord
+from cluster.tracing import spans
 
 T = TypeVar("T")
 
@@ -96,7 +97,8 @@ class Listener:
     def units(self, audio: Iterator[Samples], context: DubContext) -> AsyncIterator[HeardUnit]:
         """Cut ``audio`` into windows, transcribe them side by side, and group what was heard."""
         max_windows = self._config.pipeline.max_windows
-        windows = from_thread(cut_windows(audio, self._config.windows), max_windows)
+        cut = spans.produced(cut_windows(audio, self._config.windows), "decode", lambda window: f"w{window.index}")
+        windows = from_thread(cut, max_windows)
         spoken = self.watch(spoken_windows(windows, context))
         heard = ordered_map(spoken, self._hear, max_windows)
         return group_units(heard_segments(heard, self._config), self._config, context.media_end_s)
@@ -108,7 +110,9 @@ class Listener:
         return brought_lines(self._cues_by_target, units, target, context)
 
     async def _hear(self, spoken: SpokenWindow) -> HeardWindow:
-        _, transcript = await self.transcribe(spoken.window)
+        window = spoken.window
+        with spans.span("transcribe", item=f"w{window.index}", start_s=window.start_s, end_s=window.end_s):
+            _, transcript = await self.transcribe(window)
         return HeardWindow(spoken=spoken, transcript=transcript)
 
     async def watch(self, windows: AsyncIterator[T]) -> AsyncIterator[T]:

@@ -24,6 +24,7 @@ from cluster.steps.noise import is_noise_line
 from cluster.steps.progress import Progress, Stage
 from cluster.steps.records import HeardUnit, Utterance
 from cluster.steps.similarity import SimilarityScorer
+from cluster.tracing.spans import span
 
 DURATION_STEP_S = 0.25
 """Durations asked for are whole steps: a transcription that is timed a little differently finds stored results."""
@@ -70,7 +71,8 @@ class Translator:
         try:
             translation: Translation = await self._pool.submit(request, order=due_s)
             candidates, doubt = await self._check.sound(request.text, unit.language, translation.candidates, due_s)
-            alignments = await self._aligner.align(unit, candidates, due_s)
+            with span("align"):
+                alignments = await self._aligner.align(unit, candidates, due_s)
             return self._share_out(heard, candidates, alignments, noises=noises, doubt=doubt)
         except (ItemError, ReplicaLostError) as error:
             return self._share_out(heard, (), (), noises=noises, flag=Flag.TRANSLATION_FAILED, error=error.message)

@@ -51,6 +51,7 @@ from cluster.steps.source import DubContext, Source
 from cluster.storage import outputs
 from cluster.subtitles.layout import Cue, lay_out, render
 from cluster.subtitles.records import GivenSubtitlesRecord
+from cluster.tracing.spans import span
 from cluster.verdicts import video_verdict
 
 
@@ -112,7 +113,8 @@ def write_results(
     config = context.config
     is_spoken = bool(transcription.units) or any(dub.utterances for dub in dubs)
     if is_spoken:
-        media_files, muxed = _write_media(folder, media, transcription, dubs, config)
+        with span("mux"):
+            media_files, muxed = _write_media(folder, media, transcription, dubs, config)
         dropped, dropped_tags = muxed.dropped, muxed.lost_metadata
     else:
         media_files, dropped, dropped_tags = _copy_media(folder, media, dubs), (), ()
@@ -139,8 +141,9 @@ def write_results(
         versions=manifest.versions(),
         timings=_timings(media.info, context.progress, pools),
     )
-    audio = _report_audio(folder, media, transcription, dubs, config, cache) if is_spoken else []
-    write_report(result, audio, folder / outputs.REPORT_NAME)
+    with span("report"):
+        audio = _report_audio(folder, media, transcription, dubs, config, cache) if is_spoken else []
+        write_report(result, audio, folder / outputs.REPORT_NAME)
     for dub in dubs:
         dub.mixdown.audio.unlink()
     manifest.write(result, folder / outputs.MANIFEST_NAME)

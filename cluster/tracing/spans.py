@@ -1,0 +1,257 @@
+"""Spans: something that ran from one time to another, for a job or in a pool.
+
+The code that runs says ``with span("translate", item=unit.id)``. Where no trace is recorded, that costs a lookup.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Kind = Literal["job", "step", "request", "batch", "load"]
+EPOCH_S = time.time() - time.monotonic()
+"""Unix time at which this process's monotonic clock was 0. Times on it never go back."""
+TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+"""The header of https://www.w3.org/TR/trace-context."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Something that ran. Times are Unix times."""
+
+    name: str
+    kind: Kind
+    track: str
+    """The job, or the pool."""
+    lane: str
+    """What its track shows in one row, or several where they overlap: a step with its branch, or a replica."""
+    begin_s: float
+    end_s: float
+    item: str = ""
+    """Id of the window, unit or utterance that it worked on."""
+    trace_id: str = ""
+    """32 hexadecimal digits; empty for what belongs to no job."""
+    span_id: str = ""
+    """16 hexadecimal digits; empty for a batch, whose requests may be of several jobs."""
+    parent_id: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class SpanSink(Protocol):
+    """Takes spans as they end, on any thread."""
+
+    def add(self, span: Span) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanContext:
+    """The span inside which code runs."""
+
+    sink: SpanSink
+    track: str
+    trace_id: str
+    span_id: str
+    branch: str = ""
+    step: str = ""
+    item: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceParent:
+    """The trace that a job belongs to, and its caller's span in it."""
+
+    trace_id: str
+    span_id: str = ""
+
+    @classmethod
+    def new(cls) -> TraceParent:
+        return cls(trace_id=f"{_nonzero(128):032x}")
+
+    @classmethod
+    def read(cls, header: str | None) -> TraceParent | None:
+        """The parent in a ``traceparent`` header; None if it has none that is valid."""
+        found = None if header is None else TRACEPARENT.fullmatch(header.strip())
+        if found is None or not int(found[1], 16) or not int(found[2], 16):
+            return None
+        return cls(trace_id=found[1], span_id=found[2])
+
+
+_current: ContextVar[SpanContext | None] = ContextVar("span", default=None)
+
+
+_parent: ContextVar[TraceParent | None] = ContextVar("trace_parent", default=None)
+
+
+def now_s() -> float:
+    """Unix time that never goes back."""
+    return EPOCH_S + time.monotonic()
+
+
+def current() -> SpanContext | None:
+    """The span inside which this runs; None where nothing is recorded."""
+    return _current.get()
+
+
+def parent_trace() -> TraceParent:
+    """The trace that a caller named by ``in_trace``, or else a new one."""
+    return _parent.get() or TraceParent.new()
+
+
+@contextlib.contextmanager
+def in_trace(parent: TraceParent | None) -> Iterator[None]:
+    """Make the jobs inside belong to this trace, if there is one."""
+    token = _parent.set(parent)
+    try:
+        yield
+    finally:
+        _parent.reset(token)
+
+
+def new_span_id() -> str:
+    return f"{_nonzero(64):016x}"
+
+
+def _nonzero(bits: int) -> int:
+    return random.getrandbits(bits) or 1  # no secret
+
+
+@contextlib.contextmanager
+def job_span(sink: SpanSink | None, parent: TraceParent, track: str) -> Iterator[None]:
+    """Record a job and all that runs inside; nothing without a sink."""
+    if sink is None:
+        yield
+        return
+    context = SpanContext(sink=sink, track=track, trace_id=parent.trace_id, span_id=new_span_id())
+    with _recorded(context, "dub", "job", "dub", parent.span_id, {}):
+        yield
+
+
+@contextlib.contextmanager
+def span(name: str, *, item: str = "", branch: str = "", **attributes: Any) -> Iterator[None]:
+    """Record a step of the job. Item and branch are those of the step around it, unless they are given."""
+    outer = _current.get()
+    if outer is None:
+        yield
+        return
+    context = SpanContext(
+        sink=outer.sink,
+        track=outer.track,
+        trace_id=outer.trace_id,
+        span_id=new_span_id(),
+        branch=branch or outer.branch,
+        step=name,
+        item=item or outer.item,
+    )
+    with _recorded(context, name, "step", f"{name} {context.branch}".strip(), outer.span_id, attributes):
+        yield
+
+
+@contextlib.contextmanager
+def _recorded(
+    context: SpanContext, name: str, kind: Kind, lane: str, parent_id: str, attributes: Mapping[str, Any]
+) -> Iterator[None]:
+    begin_s, token = now_s(), _current.set(context)
+    error: BaseException | None = None
+    try:
+        yield
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        _current.reset(token)
+        context.sink.add(
+            Span(
+                name=name,
+                kind=kind,
+                track=context.track,
+                lane=lane,
+                begin_s=begin_s,
+                end_s=now_s(),
+                item=context.item,
+                trace_id=context.trace_id,
+                span_id=context.span_id,
+                parent_id=parent_id,
+                attributes=attributes if error is None else {**attributes, "error": type(error).__name__},
+            )
+        )
+
+
+def note(name: str, *, item: str, branch: str = "", **attributes: Any) -> None:
+    """Record a step that takes no time of its own."""
+    if _current.get() is not None:
+        with span(name, item=item, branch=branch, **attributes):
+            pass
+
+
+def traced(
+    function: Callable[[T], Awaitable[R]], name: str, item: Callable[[T], str], branch: str = ""
+) -> Callable[[T], Awaitable[R]]:
+    """The same function, with a span for each call; the function itself where nothing is recorded."""
+    if _current.get() is None:
+        return function
+
+    @functools.wraps(function)
+    async def call(argument: T) -> R:
+        with span(name, item=item(argument), branch=branch):
+            return await function(argument)
+
+    return call
+
+
+def produced(source: Iterable[T], name: str, item: Callable[[T], str]) -> Iterator[T]:
+    """The same items, with a span for the making of each; the source itself where nothing is recorded."""
+    return iter(source) if _current.get() is None else _produced(iter(source), name, item)
+
+
+def _produced(items: Iterator[T], name: str, item: Callable[[T], str]) -> Iterator[T]:
+    try:
+        begin_s = now_s()
+        for each in items:
+            _add_step(name, item(each), "", begin_s)
+            yield each
+            begin_s = now_s()
+    finally:
+        getattr(items, "close", lambda: None)()
+
+
+def consumed(source: Iterable[T], name: str, item: Callable[[T], str], branch: str) -> Iterable[T]:
+    """The same items, with a span for what the caller does with each before it asks for the next."""
+    return source if _current.get() is None else _consumed(source, name, item, branch)
+
+
+def _consumed(source: Iterable[T], name: str, item: Callable[[T], str], branch: str) -> Iterator[T]:
+    for each in source:
+        begin_s = now_s()
+        try:
+            yield each
+        finally:  # the caller may stop before the end
+            _add_step(name, item(each), branch, begin_s)
+
+
+def _add_step(name: str, item: str, branch: str, begin_s: float) -> None:
+    outer = _current.get()
+    if outer is not None:
+        outer.sink.add(
+            Span(
+                name=name,
+                kind="step",
+                track=outer.track,
+                lane=f"{name} {branch}".strip(),
+                begin_s=begin_s,
+                end_s=now_s(),
+                item=item,
+                trace_id=outer.trace_id,
+                span_id=new_span_id(),
+                parent_id=outer.span_id,
+            )
+        )

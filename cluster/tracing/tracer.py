@@ -1,0 +1,54 @@
+"""The traces of one process: a file, an OpenTelemetry receiver, or both."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from cluster.tracing.chrome import PoolSetting, TraceFile
+from cluster.tracing.config import TraceConfig
+from cluster.tracing.spans import Span, TraceParent, job_span
+
+
+class Tracer:
+    """Hands spans to what ``config`` names. Where it names nothing, nothing is recorded."""
+
+    def __init__(self, config: TraceConfig) -> None:
+        """Raises ConfigError if the file's folder does not exist, or if a package is missing."""
+        self._file: TraceFile | None = None
+        self._export: Any = None
+        if config.path is not None:
+            path = config.path.replace("{driver}", f"{platform.node()}-{os.getpid()}")
+            self._file = TraceFile(Path(path), config.max_events)
+        if config.otlp_url is not None:
+            from cluster.tracing.otlp import OtlpExport  # needs an extra
+
+            self._export = OtlpExport(config.otlp_url)
+        self.is_on = config.is_on
+
+    def add(self, span: Span) -> None:
+        if self._file is not None:
+            self._file.add(span)
+        if self._export is not None:
+            self._export.add(span)
+
+    def job(self, parent: TraceParent, track: str) -> AbstractContextManager[None]:
+        """Record all that runs inside as one job."""
+        return job_span(self if self.is_on else None, parent, track)
+
+    def note_pool(self, name: str, setting: str, config: BaseModel) -> None:
+        """Note the settings of a pool for the file."""
+        if self._file is not None:
+            self._file.note_pool(name, PoolSetting(setting=setting, config=config.model_dump(mode="json")))
+
+    async def close(self) -> None:
+        """Write what is left. Errors are logged."""
+        for sink in (self._file, self._export):
+            if sink is not None:
+                await asyncio.to_thread(sink.write)
