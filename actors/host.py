@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from actors.device import DeviceFault, GpuMeter, GpuUse, device_fault, release_memory
 from actors.engine import make_engine
@@ -16,6 +17,8 @@ from actors.errors import DeviceLostError, DubbingError, EngineError, EngineLoad
 from actors.types import ItemFailure, Task
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,17 +181,22 @@ class ActorHost:
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix=f"{task}-{engine}-prepare")
 
     def load(self) -> float:
-        return self._thread.submit(self._host.load).result()
+        return _submit(self._thread, self._host.load).result()
 
     def run(self, batch: Sequence[Any]) -> BatchReport:
-        return self._preparing.submit(self._start, batch).result().result()
+        return _submit(self._preparing, self._start, batch).result().result()
 
     def _start(self, batch: Sequence[Any]) -> Future[BatchReport]:
         """Prepare a batch, then let the engine run it after those prepared before."""
-        return self._thread.submit(self._host.run, batch, self._host.prepare(batch))
+        return _submit(self._thread, self._host.run, batch, self._host.prepare(batch))
 
     def close(self) -> None:
         self._thread.submit(self._host.close).result()
+
+
+def _submit(executor: ThreadPoolExecutor, function: Callable[..., T], *args: Any) -> Future[T]:
+    """Run on another thread in this context, which tells what log records are about."""
+    return executor.submit(contextvars.copy_context().run, function, *args)
 
 
 def _set_up_devices(num_gpus: float) -> None:

@@ -15,6 +15,7 @@ from ray.serve.config import AutoscalingContext
 
 from actors.errors import ConfigError
 from cluster import logs
+from cluster.logs import LogFormat
 from serve.api.app import make_api
 from serve.dispatch.dispatcher import Dispatcher, DispatcherSetup
 from serve.dispatch.health import CHECK_EVERY_S, LET_GO_S
@@ -41,6 +42,8 @@ class Choice(BaseModel):
     profile: str | None = None
     set: tuple[str, ...] = ()
     log_level: str = "INFO"
+    log_format: LogFormat | None = None
+    """None takes RAYDUB_LOG_FORMAT, else text."""
     on_loopback: bool = False
     """True if only programs of this machine can reach the service, so that it may be used without a key. `raydub serve`
     sets it where it opens the port itself; behind Ray Serve's proxies in general nothing else is a proof."""
@@ -58,7 +61,7 @@ class Service:
 
     def __init__(self, choice: dict[str, Any]) -> None:
         chosen = Choice.model_validate(choice)
-        logs.set_up(logging.getLevelNamesMapping()[chosen.log_level.upper()])
+        logs.set_up(logging.getLevelNamesMapping()[chosen.log_level.upper()], chosen.log_format)
         self._setup = make_setup(chosen)
         self._api = make_api(self._setup)
 

@@ -15,7 +15,7 @@ import typer
 from actors.errors import ConfigError
 from cluster import logs
 from cluster.cli.main import app, main
-from cluster.cli.options import ConfigName, Level, LogLevel, ProfileName, Set
+from cluster.cli.options import ConfigName, Format, Level, LogLevel, ProfileName, Set
 
 if TYPE_CHECKING:
     from cluster.config.schema import Config
@@ -39,6 +39,7 @@ def serve(
     profile: ProfileName = None,
     assignments: Set = None,
     log_level: Level = LogLevel.INFO,
+    log_format: Format = None,
 ) -> None:
     """Serve dubbing over HTTP until interrupted, or manage API keys.
 
@@ -52,12 +53,13 @@ def serve(
     given = [*(assignments or ())]
     given += [] if host is None else [f"serve.host={host!r}"]
     given += [] if port is None else [f"serve.port={port}"]
-    logs.set_up(logging.getLevelNamesMapping()[log_level.upper()])
+    logs.set_up(logging.getLevelNamesMapping()[log_level.upper()], log_format)
     settings, dubbing = load_service(config, given, profile)
     if cluster_address(dubbing.ray) is None:  # the service may be running already on a cluster
         check_port(settings)
     run = _run_inline if dubbing.ray.mode == "inline" else _run_on_ray
-    run(settings, dubbing, {"config": config, "profile": profile, "set": tuple(given), "log_level": log_level.upper()})
+    log_choice = {"log_level": log_level.upper(), "log_format": log_format}
+    run(settings, dubbing, {"config": config, "profile": profile, "set": tuple(given), **log_choice})
 
 
 def _run_inline(settings: ServeSettings, _: Config, choice: dict[str, object]) -> None:

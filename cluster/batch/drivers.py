@@ -24,7 +24,7 @@ from cluster.batch.room import check_room, driver_need, needs_of_jobs
 from cluster.batch.runner import ItemOutcome, attempt
 from cluster.batch.sharding import Sharding
 from cluster.config.schema import Config
-from cluster.logs import log_context
+from cluster.logs import LogFormat, LogSettings, log_context
 from cluster.pipeline import Job
 from cluster.pools.needs import DRIVER, Need
 from cluster.pools.pool_set import PoolSet
@@ -104,8 +104,8 @@ class DriverState:
 class Driver:
     """The actor: one event loop with its own pools, which dubs the videos it is given concurrently."""
 
-    def __init__(self, config: Config, log_level: int, reservation: Reservation | None) -> None:
-        logs.set_up(log_level)
+    def __init__(self, config: Config, log: LogSettings, reservation: Reservation | None) -> None:
+        logs.set_up(log.level, log.format)
         self._reservation = reservation
         self._config = _with_output_wait(config)
         self._stack = AsyncExitStack()
@@ -176,7 +176,9 @@ class _RemoteDriver:
             max_restarts=0,
             max_task_retries=0,
         )
-        return actor.remote(self._config, logging.getLogger("cluster").getEffectiveLevel(), reservation)
+        level = logging.getLogger("cluster").getEffectiveLevel()
+        log_settings = logs.settings() or LogSettings(level=level, format=LogFormat.TEXT)
+        return actor.remote(self._config, log_settings, reservation)
 
     async def dub(self, job: Job) -> ItemOutcome:
         """Dub one video. Raises DriverDiedError."""

@@ -18,6 +18,7 @@ from cluster.cli.options import (
     AsJson,
     AudioTrack,
     ConfigName,
+    Format,
     From,
     Level,
     LogLevel,
@@ -115,6 +116,7 @@ def dub(
     trace: TracePath = None,
     as_json: AsJson = False,
     log_level: Level = LogLevel.WARNING,
+    log_format: Format = None,
 ) -> None:
     """Dub video or audio files into other languages."""
     from actors import languages
@@ -122,7 +124,7 @@ def dub(
     from cluster.casting.voices import chosen_voices
     from cluster.config.load import load_config
 
-    logs.set_up(logging.getLevelNamesMapping()[log_level.upper()])
+    logs.set_up(logging.getLevelNamesMapping()[log_level.upper()], log_format)
     assignments = with_trace(with_strict(assignments, strict), trace)
     if from_manifest is not None:
         job, settings = _redub_job(context, from_manifest, inputs or (), out, only or (), assignments)

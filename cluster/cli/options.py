@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from actors.errors import ConfigError, DubbingError
+from cluster.logs import FORMAT_VARIABLE, LogFormat
 
 EXIT_INPUT, EXIT_USAGE, EXIT_VERDICT, EXIT_INTERRUPTED = 1, 2, 3, 130
 """Some input failed; wrong usage or configuration; ``--strict`` and a failed verdict on a video; interrupted."""
@@ -65,6 +66,11 @@ TracePath = Annotated[
 AudioTrack = Annotated[int | None, typer.Option("--audio-track", min=0, help="Audio track to dub, counted from 0.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")]
 Level = Annotated[LogLevel, typer.Option("--log-level", help="Lowest level that is logged, on standard error.")]
+
+Format = Annotated[
+    LogFormat | None,
+    typer.Option("--log-format", help="Lines of text, or JSON objects.", envvar=FORMAT_VARIABLE, show_default="text"),
+]
 
 
 def with_strict(assignments: Sequence[str] | None, strict: bool) -> list[str]:

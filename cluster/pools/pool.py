@@ -21,6 +21,7 @@ from actors.engine import make_engine
 from actors.errors import EngineError, EngineLoadError
 from actors.host import BatchReport
 from actors.types import ItemFailure, Task
+from cluster import logs
 from cluster.config.schema import PoolConfig, PriceConfig, StageConfig
 from cluster.logs import log_context, new_context
 from cluster.pools.batch_trace import trace_batch, trace_load
@@ -158,6 +159,7 @@ class Pool:
             weight=weight,
             request=request,
             outcome=loop.create_future(),
+            log_fields=logs.fields(),
             span=spans.current(),
         )
         self._enqueue(entry)
@@ -211,7 +213,9 @@ class Pool:
         if is_idle:
             self._activity.busy.add(1, now_s)
         expected_s = self._times.shortest_s(sum(entry.cost for entry in entries))
-        batch = asyncio.create_task(self._run_batch(serving, entries, timeout_s, decision.suspect, is_idle))
+        fields = logs.fields_of_jobs(entry.log_fields for entry in entries)
+        with log_context(replica=str(serving.id), **fields):
+            batch = asyncio.create_task(self._run_batch(serving, entries, timeout_s, decision.suspect, is_idle))
         serving.begin(batch, entries, now_s, expected_s, decision.suspect)
         batch.add_done_callback(functools.partial(self._after_batch, serving))
 

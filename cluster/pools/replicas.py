@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -13,9 +14,11 @@ import ray
 import ray.exceptions
 
 from actors.errors import DeviceLostError, DubbingError, EngineError, EngineLoadError
-from actors.host import ActorHost, BatchReport, EngineHost
+from actors.host import BatchReport, EngineHost
 from actors.types import Task
+from cluster import logs
 from cluster.config.schema import StageConfig
+from cluster.pools.host_process import ActorHostProcess
 from cluster.pools.needs import Need
 from cluster.pools.reservation import Bundles, actor_options
 
@@ -113,7 +116,7 @@ class InlineReplica(Replica):
 
     async def _call(self, function: Callable[..., Any], *args: Any) -> Any:
         try:
-            call = self._thread.submit(function, *args)
+            call = self._thread.submit(contextvars.copy_context().run, function, *args)
         except RuntimeError as error:  # the executor was shut down
             raise ReplicaDiedError("replica was stopped") from error
         done = asyncio.wrap_future(call)
@@ -156,7 +159,7 @@ class RayReplica(Replica):
 
     def _start(self) -> Any:
         pool = self._stage.pool
-        actor = ray.remote(ActorHost).options(
+        actor = ray.remote(ActorHostProcess).options(
             num_cpus=pool.num_cpus,
             num_gpus=pool.num_gpus,
             resources=dict(pool.resources),
@@ -168,7 +171,8 @@ class RayReplica(Replica):
             max_concurrency=pool.batch.in_flight + 1,
             max_task_retries=0,
         )
-        return actor.remote(self._task, self._stage.engine, self._stage.options, pool.niceness, pool.num_gpus)
+        host = self._task, self._stage.engine, self._stage.options, pool.niceness, pool.num_gpus
+        return actor.remote(logs.settings(), dict(logs.fields()), *host)
 
     async def place(self) -> None:
         if self._bundles is not None and self._bundle is None and not self._is_placed:
@@ -204,7 +208,9 @@ class RayReplica(Replica):
             raise EngineLoadError(error.message) from error
 
     async def run(self, batch: Sequence[Any]) -> BatchReport:
-        report: BatchReport = await self._call(self._actor.run, batch)
+        # Stage and replica are known there.
+        fields = {name: value for name, value in logs.fields().items() if name in ("job", "trace")}
+        report: BatchReport = await self._call(self._actor.run, batch, fields)
         return report
 
     async def _unload(self) -> None:

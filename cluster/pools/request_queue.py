@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.logs import NO_FIELDS
 from cluster.pools.fairness import FairQueue, Ticket
 from cluster.pools.scheduling import Backlog
 from cluster.tracing.spans import SpanContext
@@ -20,6 +21,8 @@ class PendingRequest(Ticket):
 
     request: Any
     outcome: asyncio.Future[Any]
+    log_fields: Mapping[str, str] = NO_FIELDS
+    """Fields of log records about it."""
     span: SpanContext | None = None
     """The step that asks, where the job is traced."""
     num_losses: int = 0

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
+from datetime import datetime
 from pathlib import Path
+
+from cluster.logs import fields_of_jobs
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +35,7 @@ def test_every_record_says_what_it_is_about() -> None:
         log.info("after")
         """
     )
-    assert inside.endswith("job=talk.mp4 stage=speech/kokoro replica=1 inside n=3")
+    assert inside.endswith("job=talk.mp4 stage=speech/kokoro replica=1 trace=- inside n=3")
     assert "job=- stage=- replica=-" in before
     assert "job=- stage=- replica=-" in after
 
@@ -77,3 +81,65 @@ def test_a_context_of_its_own_forgets_the_job() -> None:
         """
     )
     assert "job=- stage=speech/kokoro" in line
+
+
+def test_a_record_as_json_is_one_object_in_one_line() -> None:
+    plain, failed = lines(
+        r"""
+        logs.set_up(logging.INFO, logs.LogFormat.JSON)
+        log.info("before n=%d", 3)
+        with logs.log_context(job="night\n.mp4", stage="speech/kokoro", replica="1", trace="4bf9"):
+            try:
+                raise ValueError("a\tb")
+            except ValueError:
+                log.exception("not read")
+        """
+    )
+    record = json.loads(plain)
+    assert datetime.fromisoformat(record.pop("time")).tzinfo is not None
+    nothing = dict.fromkeys(("job", "stage", "replica", "trace", "exception"))
+    assert record == {"level": "INFO", "logger": "cluster.test", "message": "before n=3", **nothing}
+    record = json.loads(failed)
+    assert (record["job"], record["stage"], record["replica"]) == ("night\n.mp4", "speech/kokoro", "1")
+    assert (record["trace"], record["level"], record["message"]) == ("4bf9", "ERROR", "not read")
+    assert record["exception"].splitlines()[-1] == "ValueError: a\tb"
+
+
+def test_the_environment_chooses_the_format() -> None:
+    [line] = lines(
+        """
+        import os
+        os.environ["RAYDUB_LOG_FORMAT"] = "json"
+        logs.set_up(logging.INFO)
+        log.info("after")
+        """
+    )
+    assert json.loads(line)["message"] == "after"
+
+
+def test_the_records_of_a_batch_name_a_few_of_its_jobs() -> None:
+    jobs = [{"job": f"{number}.mp4", "trace": "4bf9"} for number in (1, 2, 1)]
+    assert fields_of_jobs(jobs) == {"job": "1.mp4,2.mp4", "trace": "4bf9"}
+    assert fields_of_jobs([{"job": str(number)} for number in range(9)]) == {"job": "0,1,2,3,…"}
+    assert fields_of_jobs([{}]) == {}
+
+
+def test_a_host_in_an_actors_process_logs_what_its_batch_is_about() -> None:
+    [line] = lines(
+        """
+        from cluster.pools.host_process import ActorHostProcess
+        from tests.standins.echo import Item
+        settings = logs.LogSettings(level=logging.INFO, format=logs.LogFormat.JSON)
+        fields = {"stage": "translation/echo", "replica": "2"}
+        host = ActorHostProcess(settings, fields, "translation", "tests.standins.echo", {"exhaust_above": 1}, 0, 0.0)
+        host.run([Item(value=1), Item(value=2)], {"job": "talk.mp4", "trace": "4bf9"})
+        """
+    )
+    record = json.loads(line)
+    assert (record["logger"], record["level"]) == ("actors.host", "WARNING")
+    assert {name: record[name] for name in ("job", "stage", "replica", "trace")} == {
+        "job": "talk.mp4",
+        "stage": "translation/echo",
+        "replica": "2",
+        "trace": "4bf9",
+    }
