@@ -92,7 +92,7 @@ def set_up(level: int, form: LogFormat | None = None) -> None:
 
 
 def settings() -> LogSettings | None:
-    """How this process logs; None if that was left to its program."""
+    """The settings of ``set_up``; None if logging was left to the program."""
     return _settings
 
 

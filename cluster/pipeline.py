@@ -50,6 +50,7 @@ from cluster.subtitles.parse import read_subtitles
 from cluster.subtitles.records import GivenSubtitlesRecord
 from cluster.timing.pace import Pace
 from cluster.tracing import spans
+from cluster.tracing.spans import TraceParent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,8 +264,10 @@ def _notify_each(notify: Callable[[PipelineEvent], None], lines: Iterable[Uttera
 @contextlib.asynccontextmanager
 async def _workspace(job: Job, context: DubContext) -> AsyncIterator[tuple[Path, Lease]]:
     """A scratch folder, the lock of the output, and the pools, for as long as the job needs them."""
-    trace = spans.parent_trace()
-    with log_context(job=job.source.name, trace=trace.trace_id), context.pools.tracer.job(trace, context.track):
+    caller = spans.named_trace()
+    own = TraceParent.inside(caller)
+    recorded = spans.root_span(context.pools.tracer.sink, own, caller, track=context.track)
+    with log_context(job=job.source.name, trace=own.trace_id), recorded:
         async with output_lock.held(job.out, context.config.pipeline.output_wait_s) as lease:
             with outputs.scratch_folder(job.out, alone=True) as folder:
                 async with context.pools.reserved_for(context.progress.job_priority):

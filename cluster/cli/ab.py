@@ -17,7 +17,6 @@ from cluster.cli.options import (
     AsJson,
     AudioTrack,
     ConfigName,
-    Format,
     From,
     Level,
     LogLevel,
@@ -93,7 +92,6 @@ def ab(
     embed_mb: EmbedMb = 12.0,
     as_json: AsJson = False,
     log_level: Level = LogLevel.WARNING,
-    log_format: Format = None,
 ) -> None:
     """Dub each input in two ways, score both, and report which is better.
 
@@ -105,7 +103,7 @@ def ab(
     from cluster.quality import Metric
     from cluster.storage.store import NONE
 
-    logs.set_up(logging.getLevelNamesMapping()[log_level.upper()], log_format)
+    logs.set_up(logging.getLevelNamesMapping()[log_level.upper()])
     shared = [*(assignments or ()), "quality.check=all"]
     if load_config(config, shared, profile).store.resolved_url() == NONE:
         shared.append("store.url=memory://ab")  # so that what both arms need is computed once

@@ -129,10 +129,7 @@ def dub(
     if from_manifest is not None:
         job, settings = _redub_job(context, from_manifest, inputs or (), out, only or (), assignments)
         raise typer.Exit(_run([job], settings, as_json))
-    if only:
-        raise ConfigError("--only must come with the manifest of a dub; add --from-manifest out/talk/manifest.json")
-    if not inputs or to is None:
-        raise ConfigError("dub must be given inputs, and --to with their target languages; see raydub dub --help")
+    inputs, to = _given(inputs, to, only)
     own, by_language = speaker_voices(voices or ())
     settings = load_config(config, [*assignments, *own, *_file_settings(subtitles_encoding, lexicon)], profile)
     targets = tuple(languages.normalise(tag.strip()) for tag in to.split(","))
@@ -156,6 +153,15 @@ def _file_settings(subtitles_encoding: str | None, lexicon: Path | None) -> list
     if lexicon is not None:
         settings.append(f"speech.lexicon={json.dumps(read_tree(lexicon), default=str)}")
     return settings
+
+
+def _given(inputs: list[str] | None, to: str | None, only: list[str] | None) -> tuple[list[str], str]:
+    """Inputs and targets of a dub that is not made from a manifest. Raises ConfigError if they are not as needed."""
+    if only:
+        raise ConfigError("--only must come with the manifest of a dub; add --from-manifest out/talk/manifest.json")
+    if not inputs or to is None:
+        raise ConfigError("dub must be given inputs, and --to with their target languages; see raydub dub --help")
+    return inputs, to
 
 
 def _check_alone(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from actors.host import BatchReport
 from cluster.pools.request_queue import PendingRequest
-from cluster.tracing.spans import EPOCH_S, Span, SpanSink, new_span_id
+from cluster.tracing.spans import EPOCH_S, SpanContext, SpanSink, TraceSpan, new_span_id
 
 
 def trace_batch(
@@ -26,61 +27,71 @@ def trace_batch(
         return
     sent_s, answered_s = sent_s + EPOCH_S, answered_s + EPOCH_S
     began_s, ended_s = _engine_times(report, sent_s, answered_s)
-    lane, outcome = f"replica {replica}", {} if report is not None else {"error": "lost"}
-    ids = [new_span_id() for _ in traced]
-    for entry, span_id in zip(traced, ids, strict=True):
+    outcome = {} if report is not None else {"error": "lost"}
+    ids = []
+    for entry in traced:
         assert entry.span is not None
         queued_s = entry.queued_s + EPOCH_S
-        entry.span.sink.add(
-            Span(
-                name=pool,
-                kind="request",
-                track=pool,
-                lane="waiting",
-                begin_s=queued_s,
-                end_s=answered_s,
-                item=entry.span.item,
-                trace_id=entry.span.trace_id,
-                span_id=span_id,
-                parent_id=entry.span.span_id,
-                attributes={
-                    "request": type(entry.request).__name__,
-                    "cost": entry.cost,
-                    "order": entry.order,
-                    "priority": entry.priority,
-                    "job": entry.job,
-                    "replica": replica,
-                    "sent_after_s": sent_s - queued_s,
-                    "began_after_s": began_s - queued_s,
-                    "ended_after_s": ended_s - queued_s,
-                    **outcome,
-                },
-            )
+        after_s = {
+            "sent_after_s": sent_s - queued_s,
+            "began_after_s": began_s - queued_s,
+            "ended_after_s": ended_s - queued_s,
+        }
+        span = _request_span(
+            pool, entry, entry.span, (queued_s, answered_s), {"replica": replica, **after_s, **outcome}
         )
+        ids.append(span.span_id)
+        entry.span.sink.add(span)
+    told = {"num_items": len(entries), "cost": sum(entry.cost for entry in entries), "requests": ids, **outcome}
+    batch = _batch_span(pool, replica, (began_s, ended_s), told)
     for sink in _sinks(traced):
-        sink.add(
-            Span(
-                name=f"batch of {len(entries)}",
-                kind="batch",
-                track=pool,
-                lane=lane,
-                begin_s=began_s,
-                end_s=ended_s,
-                attributes={
-                    "num_items": len(entries),
-                    "cost": sum(entry.cost for entry in entries),
-                    "requests": ids,
-                    **outcome,
-                },
-            )
-        )
+        sink.add(batch)
+
+
+def _request_span(
+    pool: str, entry: PendingRequest, outer: SpanContext, span_s: tuple[float, float], attributes: Mapping[str, Any]
+) -> TraceSpan:
+    """A request, from its submission to its answer."""
+    return TraceSpan(
+        name=pool,
+        kind="request",
+        track=pool,
+        lane="waiting",
+        begin_s=span_s[0],
+        end_s=span_s[1],
+        item=outer.item,
+        trace_id=outer.trace_id,
+        span_id=new_span_id(),
+        parent_id=outer.span_id,
+        attributes={
+            "request": type(entry.request).__name__,
+            "cost": entry.cost,
+            "order": entry.order,
+            "priority": entry.priority,
+            "job": entry.job,
+            **attributes,
+        },
+    )
+
+
+def _batch_span(pool: str, replica: int, span_s: tuple[float, float], attributes: Mapping[str, Any]) -> TraceSpan:
+    """A batch, while the engine worked on it."""
+    return TraceSpan(
+        name=f"batch of {attributes['num_items']}",
+        kind="batch",
+        track=pool,
+        lane=f"replica {replica}",
+        begin_s=span_s[0],
+        end_s=span_s[1],
+        attributes=attributes,
+    )
 
 
 def trace_load(sink: SpanSink | None, pool: str, replica: int, begin_s: float, end_s: float) -> None:
     """Record the start of a replica, from its request to its readiness."""
     if sink is not None:
         sink.add(
-            Span(
+            TraceSpan(
                 name="start",
                 kind="load",
                 track=pool,

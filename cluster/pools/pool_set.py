@@ -133,8 +133,8 @@ class PoolSet:
 
     async def _add(self, key: str, task: Task, stage: StageConfig) -> _PoolEntry:
         limiter, price = self._start_limiter, self._config.price
-        tracer = self.tracer if self.tracer.is_on else None
-        pool = Pool(task, stage, self._start_replica, 0, start_limiter=limiter, price=price, tracer=tracer)
+        sink = self.tracer.sink
+        pool = Pool(task, stage, self._start_replica, 0, start_limiter=limiter, price=price, tracer=sink)
         self.tracer.note_pool(pool.name, self._config.pool_settings(pool.name)[0], stage.pool)
         await self._make_room(pool)
         self._scaler.add(key, pool)

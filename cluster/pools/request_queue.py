@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.logs import NO_FIELDS
 from cluster.pools.fairness import FairQueue, Ticket
 from cluster.pools.scheduling import Backlog
 from cluster.tracing.spans import SpanContext
@@ -21,7 +20,7 @@ class PendingRequest(Ticket):
 
     request: Any
     outcome: asyncio.Future[Any]
-    log_fields: Mapping[str, str] = NO_FIELDS
+    log_fields: Mapping[str, str] = field(default_factory=dict)
     """Fields of log records about it."""
     span: SpanContext | None = None
     """The step that asks, where the job is traced."""

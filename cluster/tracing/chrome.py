@@ -17,7 +17,7 @@ from typing import Any
 from actors.errors import ConfigError, MediaError
 from cluster.storage.files import replace_bytes
 from cluster.tracing.flows import flows
-from cluster.tracing.spans import Span, now_s
+from cluster.tracing.spans import TraceSpan, now_s
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class PoolSetting:
 class Trace:
     """All that a trace file tells."""
 
-    spans: tuple[Span, ...]
+    spans: tuple[TraceSpan, ...]
     pools: Mapping[str, PoolSetting]
     num_dropped: int = 0
 
@@ -49,7 +49,7 @@ class TraceFile:
     path: Path
     max_events: int
     started_s: float = field(default_factory=now_s)
-    _spans: list[Span] = field(default_factory=list)
+    _spans: list[TraceSpan] = field(default_factory=list)
     _pools: dict[str, PoolSetting] = field(default_factory=dict)
     _num_dropped: int = 0
 
@@ -57,7 +57,7 @@ class TraceFile:
         if not self.path.absolute().parent.is_dir():
             raise ConfigError(f"the folder of a trace must exist; {self.path.absolute().parent} does not; make it")
 
-    def add(self, span: Span) -> None:
+    def add(self, span: TraceSpan) -> None:
         if len(self._spans) < self.max_events:
             self._spans.append(span)
         else:
@@ -89,7 +89,7 @@ def document(trace: Trace, started_s: float) -> dict[str, Any]:
     }
 
 
-def _events(spans: Sequence[Span], started_s: float) -> Iterator[dict[str, Any]]:
+def _events(spans: Sequence[TraceSpan], started_s: float) -> Iterator[dict[str, Any]]:
     places: dict[str, dict[str, Any]] = {}
     processes: dict[str, int] = {}
     threads: dict[tuple[str, str, int], int] = {}
@@ -108,7 +108,7 @@ def _events(spans: Sequence[Span], started_s: float) -> Iterator[dict[str, Any]]
     yield from _arrows(spans, places)
 
 
-def _event(span: Span, started_s: float) -> dict[str, Any]:
+def _event(span: TraceSpan, started_s: float) -> dict[str, Any]:
     begin_us = round(1e6 * (span.begin_s - started_s))
     args = {"item": span.item, "trace": span.trace_id, "span": span.span_id, "parent": span.parent_id}
     return {
@@ -127,12 +127,12 @@ def _event(span: Span, started_s: float) -> dict[str, Any]:
     }
 
 
-def _shown_end_s(span: Span) -> float:
+def _shown_end_s(span: TraceSpan) -> float:
     """A request is shown until it goes to a replica."""
     return span.begin_s + span.attributes["sent_after_s"] if span.kind == "request" else span.end_s
 
 
-def _arrows(spans: Sequence[Span], places: Mapping[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _arrows(spans: Sequence[TraceSpan], places: Mapping[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
     numbers = itertools.count(1)
     for target, sources in flows(spans).items():
         for source in sources:
@@ -149,7 +149,7 @@ def _name(kind: str, pid: int, tid: int, name: str) -> dict[str, Any]:
     return {"name": kind, "ph": "M", "pid": pid, "tid": tid, "ts": 0, "args": {"name": name}}
 
 
-def lanes(spans: Sequence[Span]) -> Iterator[tuple[Span, int]]:
+def lanes(spans: Sequence[TraceSpan]) -> Iterator[tuple[TraceSpan, int]]:
     """Each span with the row of its lane, in which no two overlap."""
     ends_s: dict[tuple[str, str], list[float]] = {}
     for span in sorted(spans, key=lambda span: (span.begin_s, span.end_s)):
@@ -191,9 +191,9 @@ def read_trace(path: Path) -> Trace:
 KNOWN = ("item", "trace", "span", "parent", "step", "lane", "end_us")
 
 
-def _span(event: Mapping[str, Any], tracks: Mapping[int, str]) -> Span:
+def _span(event: Mapping[str, Any], tracks: Mapping[int, str]) -> TraceSpan:
     args = event["args"]
-    return Span(
+    return TraceSpan(
         name=args["step"],
         kind=event["cat"],
         track=tracks[event["pid"]],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from actors.errors import ConfigError
-from cluster.tracing.spans import Span
+from cluster.tracing.spans import TraceSpan
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -34,7 +34,7 @@ class OtlpExport:
         self._resource = Resource.create({"service.name": "raydub"})
         self._processor = BatchSpanProcessor(OTLPSpanExporter(endpoint=url))
 
-    def add(self, span: Span) -> None:
+    def add(self, span: TraceSpan) -> None:
         from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.trace import SpanKind
         from opentelemetry.trace.status import Status, StatusCode

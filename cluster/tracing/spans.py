@@ -26,7 +26,7 @@ TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class TraceSpan:
     """Something that ran. Times are Unix times."""
 
     name: str
@@ -34,7 +34,7 @@ class Span:
     track: str
     """The job, or the pool."""
     lane: str
-    """What its track shows in one row, or several where they overlap: a step with its branch, or a replica."""
+    """A step with its branch, or a replica: shown as one row of its track, or several where spans overlap."""
     begin_s: float
     end_s: float
     item: str = ""
@@ -50,7 +50,7 @@ class Span:
 class SpanSink(Protocol):
     """Takes spans as they end, on any thread."""
 
-    def add(self, span: Span) -> None: ...
+    def add(self, span: TraceSpan) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +68,21 @@ class SpanContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceParent:
-    """The trace that a job belongs to, and its caller's span in it."""
+    """A span by the ids under which others belong to it."""
 
     trace_id: str
-    span_id: str = ""
+    span_id: str
 
     @classmethod
-    def new(cls) -> TraceParent:
-        return cls(trace_id=f"{_nonzero(128):032x}")
+    def inside(cls, caller: TraceParent | None) -> TraceParent:
+        """A new span in the caller's trace, or in a new one."""
+        trace_id = f"{_nonzero(128):032x}" if caller is None else caller.trace_id
+        return cls(trace_id=trace_id, span_id=new_span_id())
+
+    @property
+    def header(self) -> str:
+        """Its ``traceparent`` header."""
+        return f"00-{self.trace_id}-{self.span_id}-01"
 
     @classmethod
     def read(cls, header: str | None) -> TraceParent | None:
@@ -102,15 +109,15 @@ def current() -> SpanContext | None:
     return _current.get()
 
 
-def parent_trace() -> TraceParent:
-    """The trace that a caller named by ``in_trace``, or else a new one."""
-    return _parent.get() or TraceParent.new()
+def named_trace() -> TraceParent | None:
+    """The span that a caller named by ``in_trace``."""
+    return _parent.get()
 
 
 @contextlib.contextmanager
-def in_trace(parent: TraceParent | None) -> Iterator[None]:
-    """Make the jobs inside belong to this trace, if there is one."""
-    token = _parent.set(parent)
+def in_trace(caller: TraceParent | None) -> Iterator[None]:
+    """Make the jobs inside belong to this span, if there is one."""
+    token = _parent.set(caller)
     try:
         yield
     finally:
@@ -126,13 +133,15 @@ def _nonzero(bits: int) -> int:
 
 
 @contextlib.contextmanager
-def job_span(sink: SpanSink | None, parent: TraceParent, track: str) -> Iterator[None]:
-    """Record a job and all that runs inside; nothing without a sink."""
+def root_span(
+    sink: SpanSink | None, own: TraceParent, caller: TraceParent | None, *, track: str, name: str = "dub"
+) -> Iterator[None]:
+    """Record a job or a request of HTTP as ``own``, and all that runs inside; nothing without a sink."""
     if sink is None:
         yield
         return
-    context = SpanContext(sink=sink, track=track, trace_id=parent.trace_id, span_id=new_span_id())
-    with _recorded(context, "dub", "job", "dub", parent.span_id, {}):
+    context = SpanContext(sink=sink, track=track, trace_id=own.trace_id, span_id=own.span_id)
+    with _recorded(context, name, "job", name, "" if caller is None else caller.span_id, {}):
         yield
 
 
@@ -170,7 +179,7 @@ def _recorded(
     finally:
         _current.reset(token)
         context.sink.add(
-            Span(
+            TraceSpan(
                 name=name,
                 kind=kind,
                 track=context.track,
@@ -242,7 +251,7 @@ def _add_step(name: str, item: str, branch: str, begin_s: float) -> None:
     outer = _current.get()
     if outer is not None:
         outer.sink.add(
-            Span(
+            TraceSpan(
                 name=name,
                 kind="step",
                 track=outer.track,

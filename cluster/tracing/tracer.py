@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from pydantic import BaseModel
 
 from cluster.tracing.chrome import PoolSetting, TraceFile
 from cluster.tracing.config import TraceConfig
-from cluster.tracing.spans import Span, TraceParent, job_span
+from cluster.tracing.spans import SpanSink, TraceSpan
 
 
 class Tracer:
@@ -32,15 +31,16 @@ class Tracer:
             self._export = OtlpExport(config.otlp_url)
         self.is_on = config.is_on
 
-    def add(self, span: Span) -> None:
+    @property
+    def sink(self) -> SpanSink | None:
+        """This, where anything is to be recorded."""
+        return self if self.is_on else None
+
+    def add(self, span: TraceSpan) -> None:
         if self._file is not None:
             self._file.add(span)
         if self._export is not None:
             self._export.add(span)
-
-    def job(self, parent: TraceParent, track: str) -> AbstractContextManager[None]:
-        """Record all that runs inside as one job."""
-        return job_span(self if self.is_on else None, parent, track)
 
     def note_pool(self, name: str, setting: str, config: BaseModel) -> None:
         """Note the settings of a pool for the file."""

@@ -40,6 +40,7 @@ from serve.api.conventions import (
 )
 from serve.api.middleware import Deadlines, Guard
 from serve.api.problems import ErrorAnswers, document_errors, handle_errors
+from serve.api.tracing import JoinTrace
 from serve.dispatch.dispatcher import DispatcherSetup, open_dispatcher
 from serve.settings import ServeSettings
 
@@ -135,6 +136,7 @@ def _middleware(settings: ServeSettings, answers: ErrorAnswers) -> list[Middlewa
     max_bytes = max(settings.max_upload_bytes, settings.max_body_bytes)
     return [
         *found,
+        Middleware(JoinTrace),
         Middleware(OneErrorShape, answers=answers),
         Middleware(IgnoredFields),
         Middleware(WebMethods),

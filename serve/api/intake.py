@@ -29,6 +29,7 @@ from cluster.speakers.config import speaker_settings
 from cluster.speakers.turns import SPEAKER_NAME
 from cluster.storage.http import check_url
 from cluster.streams import finish_before_cancel, in_own_thread
+from cluster.tracing.spans import named_trace
 from serve.dispatch.attempt import with_speakers, with_voices
 from serve.dispatch.dispatcher import Dispatcher
 from serve.errors import ConflictError, ServiceFullError
@@ -80,7 +81,7 @@ async def accept(request: DubRequest, caller: Caller, dispatcher: Dispatcher) ->
                 )
             return await dispatcher.jobs.get(caller.owner, known.id), False
     await dispatcher.jobs.check_room(caller.owner, caller.limits)
-    dub_id = new_dub_id()
+    dub_id, trace = new_dub_id(), named_trace()
     async with _kept(request.file, dub_id, config, dispatcher) as source:
         new = NewDub(
             id=dub_id,
@@ -95,6 +96,7 @@ async def accept(request: DubRequest, caller: Caller, dispatcher: Dispatcher) ->
             webhook_url=request.webhook_url,
             idempotency_key=request.idempotency_key,
             fingerprint=fingerprint,
+            traceparent=None if trace is None else trace.header,
         )
         # Not cancelled with the request: the source must be removed if no job takes it.
         creating = asyncio.ensure_future(_create(new, source, caller, dispatcher))

@@ -12,6 +12,7 @@ from enum import Enum, auto
 
 from actors.errors import DubbingError, first_of
 from cluster.logs import log_context
+from cluster.tracing.spans import TraceParent, in_trace
 from serve.dispatch.attempt import DubAttempts, SourceGoneError
 from serve.dispatch.claim_loop import ClaimLoop
 from serve.dispatch.fetches import SourceFetcher
@@ -160,7 +161,8 @@ class JobRunner:
 
     async def _run_leased(self, dub: Dub, languages: tuple[str, ...]) -> None:
         """Run a job until it is done, failed, or must stop here."""
-        with log_context(job=dub.id):
+        request = TraceParent.read(dub.traceparent)
+        with log_context(job=dub.id, trace="-" if request is None else request.trace_id), in_trace(request):
             try:
                 outcome = await self._attempt(dub, languages)
             except LeaseLostError:

@@ -16,6 +16,7 @@ from cluster.logs import log_context
 from cluster.media.sandbox import inspect
 from cluster.storage.http import fetch
 from cluster.streams import in_own_thread
+from cluster.tracing.spans import TraceParent
 from serve.dispatch.claim_loop import ClaimLoop
 from serve.dispatch.health import Health
 from serve.errors import unexpected
@@ -96,7 +97,8 @@ class SourceFetcher:
 
     async def _run_leased(self, dub: Dub) -> None:
         """Fetch the source of a job for as long as the job is held."""
-        with log_context(job=dub.id):
+        request = TraceParent.read(dub.traceparent)
+        with log_context(job=dub.id, trace="-" if request is None else request.trace_id):
             fetching = asyncio.create_task(self._fetch(dub))
             try:
                 while not fetching.done():

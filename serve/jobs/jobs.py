@@ -48,6 +48,7 @@ class NewDub:
     idempotency_key: str | None = None
     fingerprint: str | None = None
     """Hash of the request, to refuse another request with the same idempotency key."""
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +295,7 @@ async def _insert(session: AsyncSession, new: NewDub) -> DubView:
         idempotency_key=new.idempotency_key,
         fingerprint=new.fingerprint,
         webhook_url=new.webhook_url,
+        traceparent=new.traceparent,
         **_NEVER_RUN,
     )
     session.add(dub)

@@ -90,6 +90,8 @@ class Dub(Base):
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     fingerprint: Mapped[str | None] = mapped_column(String(64))
     webhook_url: Mapped[str | None] = mapped_column(Text)
+    traceparent: Mapped[str | None] = mapped_column(String(64))
+    """Header that names the trace of the request that made it; None for a job of an earlier version."""
     deleted_s: Mapped[float | None]
     """Time of deletion. Media and texts are gone; the row is removed a day later."""
 

@@ -17,7 +17,7 @@ from cluster.tracing import spans
 from cluster.tracing.chrome import TraceFile, document, read_trace
 from cluster.tracing.config import TraceConfig
 from cluster.tracing.flows import flows
-from cluster.tracing.spans import Span, TraceParent
+from cluster.tracing.spans import TraceParent, TraceSpan
 from cluster.tracing.tracer import Tracer
 from tests.media import AudioSpec, VideoSpec, make_media, tone
 
@@ -127,8 +127,9 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         read_trace(path)
 
 
-def span_at(begin_s: float) -> Span:
-    return Span(name="translate", kind="step", track="job", lane="translate pt", begin_s=begin_s, end_s=begin_s + 1)
+def span_at(begin_s: float) -> TraceSpan:
+    end_s = begin_s + 1
+    return TraceSpan(name="translate", kind="step", track="job", lane="translate pt", begin_s=begin_s, end_s=end_s)
 
 
 def test_the_file_is_bounded_and_tells_what_is_missing(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ async def ask(number: int) -> int:
 
 def test_nothing_is_wrapped_where_nothing_is_recorded() -> None:
     items = iter([1, 2])
-    with Tracer(TraceConfig()).job(TraceParent.new(), "job"):
+    with spans.root_span(Tracer(TraceConfig()).sink, TraceParent.inside(None), None, track="job"):
         assert spans.current() is None
         assert spans.traced(ask, "translate", str) is ask
         assert spans.produced(items, "decode", str) is items
@@ -187,7 +188,7 @@ def test_an_error_is_in_its_span(tmp_path: Path) -> None:
     file = TraceFile(tmp_path / "trace.json", max_events=100)
     with (
         pytest.raises(ValueError, match="no"),
-        spans.job_span(file, TraceParent.new(), "job"),
+        spans.root_span(file, TraceParent.inside(None), None, track="job"),
         spans.span("translate", item="u0001"),
     ):
         raise ValueError("no")
