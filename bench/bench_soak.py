@@ -114,6 +114,8 @@ def _folder_bytes(folder: Path) -> float:
 def _object_store_bytes() -> float:
     import ray
 
+    if not ray.is_initialized():  # before the first dub, and after the last
+        return 0.0
     total, free = ray.cluster_resources(), ray.available_resources()
     return total.get("object_store_memory", 0.0) - free.get("object_store_memory", 0.0)
 
