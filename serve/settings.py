@@ -116,6 +116,17 @@ class StorageSettings(Section):
     none are removed."""
 
 
+class DashboardSettings(Section):
+    """The history that the page ``/dashboard`` shows, of one dispatcher and in its memory."""
+
+    sample_s: float = Field(default=5.0, gt=0)
+    """Interval at which a dispatcher notes its figures."""
+    max_samples: int = Field(default=360, ge=2, le=10_000)
+    """Samples that are kept; the oldest are dropped."""
+    max_dubs: int = Field(default=200, ge=1, le=1000)
+    """Latest finished dubs of a key that are compared by quality and speed."""
+
+
 class ServeSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
@@ -127,6 +138,7 @@ class ServeSettings(Section):
     auth: AuthSettings = AuthSettings()
     scaling: ScalingSettings = ScalingSettings()
     inference: InferenceLimits = InferenceLimits()
+    dashboard: DashboardSettings = DashboardSettings()
     cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may call the service; none by default."""
     allowed_hosts: tuple[str, ...] = ()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from prometheus_client.metrics_core import Metric as MetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 from actors.errors import ConfigError
@@ -182,7 +183,15 @@ def of_metrics(text: str) -> KeyFigures:
 
     Raises ConfigError if the text is not of that format.
     """
-    found = _by_name(text)
+    try:
+        return of_families(text_string_to_metric_families(text))
+    except ValueError as error:
+        raise ConfigError(f"metrics must be in Prometheus's text format; {error}; see docs/operations.md") from error
+
+
+def of_families(families: Iterable[MetricFamily]) -> KeyFigures:
+    """The figures that metrics tell, since their processes started."""
+    found = _by_name(families)
 
     def total(name: str, **tags: str) -> float:
         samples = found.get(f"{PREFIX}raydub_{name}", ())
@@ -213,12 +222,9 @@ def _told_memory_gb(samples: Sequence[tuple[Mapping[str, str], float]]) -> Measu
     return Measured(value=max(value for _, value in samples) / 1e9) if samples else Measured(why=NO_DUBS)
 
 
-def _by_name(text: str) -> dict[str, list[tuple[Mapping[str, str], float]]]:
+def _by_name(families: Iterable[MetricFamily]) -> dict[str, list[tuple[Mapping[str, str], float]]]:
     found: dict[str, list[tuple[Mapping[str, str], float]]] = defaultdict(list)
-    try:
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                found[sample.name].append((sample.labels, sample.value))
-    except ValueError as error:
-        raise ConfigError(f"metrics must be in Prometheus's text format; {error}; see docs/operations.md") from error
+    for family in families:
+        for sample in family.samples:
+            found[sample.name].append((sample.labels, sample.value))
     return found

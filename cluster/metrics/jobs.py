@@ -37,6 +37,7 @@ _failures = MetricCounter("raydub_job_failures", "Jobs that failed, by the kind 
 _degradations = MetricCounter("raydub_job_degradations", "Degraded jobs that have this flag, by flag.", ("kind",))
 _segments = MetricCounter("raydub_job_segments", "Segments spoken, or left as they sound; once a target language.")
 _finished_segments = MetricCounter("raydub_job_finished_segments", "Segments of jobs that ended well; once a language.")
+_mixed_s = MetricCounter("raydub_job_mixed_seconds", "Seconds of media dubbed, as they are mixed; once a language.")
 _media_s = MetricCounter("raydub_job_media_seconds", "Seconds of media of jobs that ended well.")
 _wall_s = MetricHistogram("raydub_job_wall_seconds", "Time that a job took which ended well.", JOB_SECONDS)
 _realtime = MetricHistogram("raydub_job_realtime_ratio", "Seconds of media dubbed per second, of a job.", RATIOS)
@@ -125,9 +126,10 @@ async def measured(number: int) -> AsyncIterator[MeasuredJob]:
         _jobs.end(number)
 
 
-def advance(number: int, lag_s: float, num_segments: int) -> None:
-    """Note a step of a job: its lag in seconds of media, and the segments that were spoken with it."""
+def advance(number: int, lag_s: float, num_segments: int, mixed_s: float) -> None:
+    """Note a step of a job: its lag in seconds of media, and the segments spoken and the media mixed with it."""
     _segments.inc(num_segments)
+    _mixed_s.inc(mixed_s)
     _jobs.advance(number, lag_s)
 
 

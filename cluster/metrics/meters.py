@@ -7,12 +7,13 @@ rules do for Ray's endpoints and for that of a process without Ray. A record cos
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import prometheus_client
 import ray
 from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric as MetricFamily
 from ray.util import metrics
 
 PREFIX = "ray_"
@@ -27,6 +28,12 @@ _registry = CollectorRegistry()
 def exposition() -> bytes:
     """All metrics of this process, in Prometheus's text format 0.0.4."""
     return prometheus_client.generate_latest(_registry)
+
+
+def families(*names: str) -> Iterable[MetricFamily]:
+    """The metrics of this process that have samples of these names, or all, as ``exposition`` writes them."""
+    found: Iterable[MetricFamily] = (_registry.restricted_registry(names) if names else _registry).collect()
+    return found
 
 
 class _Meter(Generic[M]):

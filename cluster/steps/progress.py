@@ -56,9 +56,15 @@ class Progress:
 
     def advance(self, stage: Stage, reached_s: float, target: str = "") -> None:
         key = (stage, target)
-        self.reached_s[key] = max(self.reached_s.get(key, 0.0), reached_s)
+        before_s = self.reached_s.get(key, 0.0)
+        self.reached_s[key] = max(before_s, reached_s)
         self.num_done[key] = self.num_done.get(key, 0) + 1
-        jobs.advance(self.number, self.lag_s, num_segments=1 if stage is Stage.SPEAK else 0)
+        jobs.advance(
+            self.number,
+            self.lag_s,
+            num_segments=1 if stage is Stage.SPEAK else 0,
+            mixed_s=self.reached_s[key] - before_s if stage is Stage.MIX else 0.0,
+        )
         self.on_change(self)
 
     def note_utterance(self) -> None:

@@ -12,6 +12,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from cluster.media import sandbox
 from serve.api import (
+    dashboard,
     dub_stream,
     dubs,
     elevenlabs_recordings,
@@ -40,6 +41,7 @@ from serve.api.conventions import (
 )
 from serve.api.middleware import Deadlines, Guard
 from serve.api.problems import ErrorAnswers, document_errors, handle_errors
+from serve.api.request_meter import RequestMeter
 from serve.api.tracing import JoinTrace
 from serve.dispatch.dispatcher import DispatcherSetup, open_dispatcher
 from serve.settings import ServeSettings
@@ -47,13 +49,14 @@ from serve.settings import ServeSettings
 FORM_LIMITS = {"max_files": 4, "max_fields": 64, "max_part_size": 64 * 1024}
 """Limits of a form, whose fields are held in memory. Files are not."""
 
-PUBLIC = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json", *libretranslate.PUBLIC})
+PUBLIC = frozenset({"/", "/dashboard", "/healthz", "/readyz", "/docs", "/openapi.json", *libretranslate.PUBLIC})
 """Paths that need no key: they show nothing that belongs to a caller."""
 
 
 ROUTERS = (
     page.router,
     page.status_router,
+    dashboard.router,
     health.router,
     metrics.router,
     dubs.router,
@@ -101,6 +104,7 @@ def make_api(setup: DispatcherSetup) -> FastAPI:
         form_limits=FORM_LIMITS,  # type: ignore[arg-type]  # a TypedDict that FastAPI does not export
         middleware=_middleware(settings, answers),
     )
+    app.state.correlations = dashboard.Correlations()
     app.state.stream_slots = dub_stream.StreamSlots(settings.max_streamed_dubs)
     handle_errors(app, answers)
     document_errors(app)
@@ -140,6 +144,7 @@ def _middleware(settings: ServeSettings, answers: ErrorAnswers) -> list[Middlewa
         Middleware(OneErrorShape, answers=answers),
         Middleware(IgnoredFields),
         Middleware(WebMethods),
+        Middleware(RequestMeter),  # inside WebMethods, which gives HEAD a scope of its own
         Middleware(RequestBodyLimitMiddleware, max_body_size=max_bytes),
         Middleware(Guard, settings=settings, answers=answers, is_public=_is_public),
         Middleware(Deadlines, settings=settings, answers=answers),

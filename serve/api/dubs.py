@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from actors.errors import ConfigError
 from cluster.casting.voices import check_line_voice
 from cluster.manifest import Manifest
 from cluster.verdicts import VideoVerdict
+from serve import metrics
 from serve.api.dependencies import MULTIPART, SECURITY, CallerDep, DispatcherDep, once_each
 from serve.api.intake import DubRequest, DubUploadRoute, accept, remove
 from serve.api.problems import documented
@@ -257,10 +259,14 @@ async def events(
 
 
 async def _as_sse(found: AsyncGenerator[Event]) -> AsyncIterator[ServerSentEvent]:
-    async with aclosing(found):
-        async for event in found:
-            data = json.dumps(event.data, ensure_ascii=False)
-            yield ServerSentEvent(data=data, event=event.kind, id=str(event.number))
+    start_s = time.time()
+    with metrics.following():
+        async with aclosing(found):
+            async for event in found:
+                if event.created_s >= start_s:  # earlier ones are read again, however old
+                    metrics.note_event(time.time() - event.created_s)
+                data = json.dumps(event.data, ensure_ascii=False)
+                yield ServerSentEvent(data=data, event=event.kind, id=str(event.number))
 
 
 # --- results

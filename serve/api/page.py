@@ -1,4 +1,4 @@
-"""The page at ``/`` and the API's documentation at ``/docs``, served as plain files; and the data they show."""
+"""The pages ``/``, ``/dashboard`` and ``/docs``, served as plain files; and the data that ``/`` shows."""
 
 from __future__ import annotations
 
@@ -53,6 +53,8 @@ class PoolAnswer(BaseModel):
     num_failed: int
     num_batches: int
     num_lost_replicas: int
+    target: int
+    """Replicas wanted."""
     num_serving: int
     num_loading: int
     num_pending: int
@@ -62,6 +64,8 @@ class PoolAnswer(BaseModel):
     waiting: str | None
     """In words, what they wait for, and what is free; None if none waits."""
     queue_items: int
+    oldest_wait_s: float
+    """Age of the oldest request in the queue."""
 
 
 router = APIRouter(include_in_schema=False)
@@ -72,6 +76,11 @@ status_router = APIRouter(prefix="/v1", tags=["service"], dependencies=SECURITY)
 @router.get("/")
 async def index() -> Response:
     return _served("index.html")
+
+
+@router.get("/dashboard")
+async def dashboard() -> Response:
+    return _served("dashboard.html")
 
 
 @router.get("/docs")

@@ -156,6 +156,16 @@ def with_speakers(config: Config, given: str | None) -> Config:
     return config.model_copy(update={"speakers": speakers})
 
 
+def _mean_quality(manifest: Manifest) -> dict[str, float]:
+    """The mean of each measure over the lines of all languages."""
+    sums: dict[str, tuple[float, int]] = {}
+    for summary in (summary for made in manifest.dubs for summary in made.quality):
+        if summary.value is not None and summary.num_measured:
+            value, number = sums.get(summary.metric.value, (0.0, 0))
+            sums[summary.metric.value] = value + summary.value * summary.num_measured, number + summary.num_measured
+    return {metric: round(value / number, 4) for metric, (value, number) in sums.items()}
+
+
 def _done(manifest: Manifest, output: str) -> AttemptOutcome:
     verdict = None if manifest.verdict is None else manifest.verdict.model_dump(mode="json")
     return AttemptOutcome(
@@ -173,5 +183,6 @@ def _done(manifest: Manifest, output: str) -> AttemptOutcome:
             "wall_s": manifest.timings.wall_s,
             "first_utterance_s": manifest.timings.first_utterance_s,
             "realtime_factor": manifest.timings.realtime_factor,
+            "quality": _mean_quality(manifest),
         },
     )

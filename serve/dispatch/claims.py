@@ -13,6 +13,7 @@ from enum import Enum, auto
 from actors.errors import DubbingError, first_of
 from cluster.logs import log_context
 from cluster.tracing.spans import TraceParent, in_trace
+from serve import metrics
 from serve.dispatch.attempt import DubAttempts, SourceGoneError
 from serve.dispatch.claim_loop import ClaimLoop
 from serve.dispatch.fetches import SourceFetcher
@@ -80,6 +81,11 @@ class JobRunner:
         self._loop = ClaimLoop(files=files, health=health, poll_s=settings.poll_s)
         self._resumes_s = 0.0
         fetcher.on_fetched = self._loop.wake
+
+    @property
+    def num_running(self) -> int:
+        """Jobs that run here."""
+        return len(self._running)
 
     async def load(self) -> dict[str, float]:
         """The dubs ``running`` here and ``waiting`` for any dispatcher, as numbers of dispatchers to keep busy."""
@@ -166,6 +172,7 @@ class JobRunner:
             try:
                 outcome = await self._attempt(dub, languages)
             except LeaseLostError:
+                metrics.lease_lost()
                 log.warning("lease lost, stopped")
                 return
             except SourceGoneError:
@@ -176,6 +183,7 @@ class JobRunner:
             except asyncio.CancelledError:
                 reason = self._running[dub.id].stop_reason
                 if reason is StopReason.LEASE_LOST:
+                    metrics.lease_lost()
                     log.warning("lease lost, stopped")
                     return
                 if reason is not StopReason.CANCELLED:
@@ -208,6 +216,7 @@ class JobRunner:
         try:
             await until_it_answers(lambda: self._leases.finish(dub_id, outcome))
         except LeaseLostError:
+            metrics.lease_lost()
             log.warning("lease lost, its result is dropped")
             return
         with contextlib.suppress(BucketError):  # the next attempt, or the deletion, tries again

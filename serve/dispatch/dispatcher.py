@@ -14,6 +14,7 @@ from serve.dispatch.attempt import DubAttempts
 from serve.dispatch.claims import JobRunner
 from serve.dispatch.fetches import SourceFetcher
 from serve.dispatch.health import Health
+from serve.dispatch.history import FigureHistory, measure_forever
 from serve.dispatch.housekeeping import clean_up_forever
 from serve.dispatch.warm_up import warm_up
 from serve.inference.inference import Inference
@@ -61,6 +62,7 @@ class Dispatcher:
     fetcher: SourceFetcher
     workers: Workers
     tracks: TrackFiles
+    history: FigureHistory
 
     @property
     def config(self) -> Config:
@@ -88,6 +90,7 @@ async def open_dispatcher(setup: DispatcherSetup) -> AsyncIterator[Dispatcher]:
             dispatcher.runner.renew_forever(),
             clean_up_forever(settings, database, files),
             health.watch_database(database),
+            measure_forever(dispatcher.history, pools, database, dispatcher.runner),
             dispatcher.key_ring.refresh_forever(),
             Webhooks(settings, config.fetch, database).deliver_forever(),
         )
@@ -141,6 +144,7 @@ def _dispatcher(setup: DispatcherSetup, database: Database, files: JobFiles, poo
         fetcher=fetcher,
         workers=workers,
         tracks=TrackFiles(files, workers.extracting, config.media),
+        history=FigureHistory(settings.dashboard, config.price),
     )
 
 

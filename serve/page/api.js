@@ -10,8 +10,12 @@ export class ApiError extends Error {
   }
 }
 
-export function rememberKey(key) {
-  sessionStorage.setItem(KEY, key);
+// Ask the person by this dialog, and keep the key.
+export async function askForKey(dialog) {
+  if (dialog.open) return;
+  dialog.showModal();
+  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  sessionStorage.setItem(KEY, dialog.querySelector("input").value.trim());
   keepCookie();
 }
 

@@ -1,6 +1,6 @@
 // The page: lists dubs, creates new ones and shows one of them.
 
-import { ApiError, call, rememberKey, upload } from "./api.js";
+import { ApiError, askForKey, call, upload } from "./api.js";
 import { Dub } from "./dub.js";
 
 const REFRESH_MS = 2000;
@@ -20,18 +20,10 @@ async function refresh() {
     showPools(await call("GET", "v1/pools"));
     showDubs((await call("GET", "v1/dubs?limit=50")).dubs);
   } catch (error) {
-    if (error.status === 401) await askForKey();
+    if (error.status === 401) await askForKey($("key"));
     else $("health").textContent = error instanceof ApiError ? error.message : "the service cannot be reached";
   }
   setTimeout(refresh, REFRESH_MS);
-}
-
-async function askForKey() {
-  const dialog = $("key");
-  if (dialog.open) return;
-  dialog.showModal();
-  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
-  rememberKey(dialog.querySelector("input").value.trim());
 }
 
 function showPools(pools) {

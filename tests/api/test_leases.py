@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from serve.dispatch.health import Health
 from serve.dispatch.housekeeping import find_strays
 from serve.errors import ConflictError, NotFoundError, ServiceFullError
 from serve.ids import new_dub_id
+from serve.jobs.active import ActiveDubs, count_active
 from serve.jobs.api_keys import KeyRing, add_key, list_keys, revoke_key
 from serve.jobs.cleanup import MAX_FEW, cleanup
 from serve.jobs.database import UNREACHABLE, Database, until_it_answers
+from serve.jobs.finished import finished_dubs
 from serve.jobs.following import EventFeed, follow
 from serve.jobs.jobs import DubOptions, Jobs, NewDub
 from serve.jobs.leases import AttemptOutcome, LeaseLostError, Leases
@@ -98,6 +101,41 @@ async def test_each_job_is_claimed_once_whoever_asks(database: Database) -> None
     assert sorted(claimed) == sorted(made)
     assert all(claim[1] == ("pt", "fr") for claim in claims if claim is not None)
     await drain(database)
+
+
+async def test_dubs_that_wait_and_run_are_counted(database: Database) -> None:
+    await drain(database)
+    jobs = Jobs(database, 100)
+    for source_url in (None, None, None, "https://a.example/v.mp4"):
+        await jobs.create(new("counted", source_url=source_url), LIMITS)
+    assert await leases(database, "other").claim() is not None
+    assert await leases(database, "silent", lease_s=0.05).claim() is not None
+    await asyncio.sleep(0.1)
+    found = await count_active(database)
+    assert (found.queued, found.fetching, found.running, found.abandoned) == (1, 1, 1, 1)
+    assert found.oldest_wait_s > 0
+    await drain(database)
+    assert await count_active(database) == ActiveDubs()
+
+
+async def test_finished_dubs_are_compared_as_they_were_first_made(database: Database) -> None:
+    await drain(database)
+    jobs, holder = Jobs(database, 100), leases(database, "holder")
+    verdict = {"num_lines": 4, "flagged_share": 0.25}
+    outcome = replace(DONE, verdict=verdict, event={"realtime_factor": 2.0, "quality": {"wer": 0.5}})
+    for ends_as in (outcome, DONE, AttemptOutcome(state=DubState.FAILED, event={}, error="x"), outcome):
+        dub_id = (await jobs.create(new("compared"), LIMITS))[0].dub.id
+        assert await holder.claim() is not None
+        await holder.finish(dub_id, ends_as)
+    [newest, first] = await finished_dubs(database, "compared", 10)
+    assert (newest.id, newest.realtime, newest.quality) == (dub_id, 2.0, {"good_lines": 0.75, "wer": 0.5})
+    assert await finished_dubs(database, "compared", 1) == [newest]
+    assert await finished_dubs(database, "another", 10) == []
+    await jobs.edit("compared", dub_id, "pt", "u1", text="y", voice=None)
+    await jobs.make_again("compared", dub_id, LIMITS)
+    assert await holder.claim() is not None
+    await holder.finish(dub_id, outcome)
+    assert await finished_dubs(database, "compared", 10) == [first]
 
 
 async def test_a_job_whose_holder_is_silent_goes_to_another_and_is_finished_once(database: Database) -> None:

@@ -17,12 +17,13 @@ from cluster.metrics import jobs
 from cluster.metrics.meters import exposition
 from cluster.pools import metrics
 from cluster.steps import align_shadow
+from serve import metrics as service
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "deploy" / "grafana.json"
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 RULES_TEST = ROOT / "tests" / "unit" / "prometheus_rules_test.yml"
-DEFINED_IN = (jobs, metrics, align_shadow)
+DEFINED_IN = (jobs, metrics, align_shadow, service)
 """Modules that define metrics as they are imported."""
 SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 """Ends of the names that Prometheus has of a metric, by its kind."""
