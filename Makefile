@@ -10,13 +10,17 @@ PYTEST_FLAGS := -n 3 --dist loadfile --no-loadscope-reorder
 # Some images set it. Each of Ray's workers would compile all it imports again: twice the time to start one.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo serve test coverage lint bench docs sbom audit lock clean
+.PHONY: demo serve monitor test coverage lint bench docs sbom audit lock clean
 
 demo: $(BASE)/installed
 	$(BASE)/bin/raydub demo --out out
 
 serve: $(BASE)/installed
 	$(BASE)/bin/raydub serve
+
+# Prometheus, and Grafana if it is installed, for what raydub runs on this machine.
+monitor:
+	deploy/monitor.sh $(INLINE)
 
 test: $(FULL)/installed
 	$(FULL)/bin/pytest $(PYTEST_FLAGS)

@@ -221,3 +221,28 @@ def test_dispatchers_are_wanted_for_requests_and_for_dubs(
     num_requests: float, running: dict[str, float], waiting: dict[str, float], wanted: float
 ) -> None:
     assert wanted_dispatchers(contending(num_requests, {"running": running, "waiting": waiting}))[0] == wanted
+
+
+def test_compose_shares_its_files_with_make_monitor() -> None:
+    """Docker is not needed for it: the paths and names on both sides of each mount are compared."""
+    compose = load("compose.yaml")
+    services, volumes = compose["services"], set(compose["volumes"])
+    assert set(services) == {"raydub", "volumes", "prometheus", "grafana"}
+    for service in services.values():
+        for mount in service.get("volumes", []):
+            source = mount.split(":")[0]
+            assert source in volumes or (DEPLOY / source).exists(), mount
+    # In one network namespace, so that localhost is the same for all, and only one publishes ports.
+    assert {services[name]["network_mode"] for name in ("prometheus", "grafana")} == {"service:raydub"}
+    assert [name for name, service in services.items() if "ports" in service] == ["raydub"]
+    assert all(re.search(r":v?\d+\.\d+", service["image"]) for service in services.values() if "image" in service)
+    build = services["raydub"]["build"]
+    assert (DEPLOY / build["context"] / build["dockerfile"]).is_file()
+    environment = services["grafana"]["environment"]
+    for path in (DEPLOY / "grafana").rglob("*.yml"):
+        for name in re.findall(r"\$(\w+)", path.read_text(encoding="utf-8")):
+            assert name in environment
+            assert name in (DEPLOY / "monitor.sh").read_text(encoding="utf-8")
+    [dashboard] = [mount for mount in services["grafana"]["volumes"] if "grafana.json" in mount]
+    assert dashboard.split(":")[1].startswith(environment["MONITOR_DASHBOARDS"])
+    assert f"127.0.0.1:{environment['MONITOR_PORT']}:9090" in services["raydub"]["ports"]

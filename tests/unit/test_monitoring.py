@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
@@ -94,3 +100,40 @@ def test_every_alert_has_a_run_book() -> None:
 def test_promtool_takes_the_rules_and_alerts_fire_and_clear(arguments: tuple[str | Path, ...]) -> None:
     ended = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs Prometheus")
+def test_make_monitor_starts_prometheus_on_the_same_files(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "MONITOR_PORT": port, "TMPDIR": str(tmp_path)}
+    with (tmp_path / "log").open("w") as log:
+        command = ["make", "--no-print-directory", "monitor", "INLINE=localhost:1"]
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            url = f"http://127.0.0.1:{port}/api/v1/"
+            names = {rule["name"] for rule in asked(f"{url}rules", process)["groups"][1]["rules"]}
+            targets = asked(f"{url}targets", process)
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+    assert names == {rule["alert"] for rule in rules() if "alert" in rule}
+    assert [target["labels"]["job"] for target in targets["activeTargets"] if "localhost:1" in target["scrapeUrl"]] == [
+        "raydub"
+    ]
+    said = (tmp_path / "log").read_text()
+    assert "Grafana" in said
+    while list(tmp_path.glob("tmp.*")):  # make may end before the script has tidied up
+        time.sleep(0.05)
+
+
+def asked(url: str, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """The answer of Prometheus, once it answers."""
+    while True:
+        assert process.poll() is None, "it ended"
+        with contextlib.suppress(httpx.TransportError):
+            answer = httpx.get(url)
+            if answer.status_code == 200 and any(answer.json()["data"].values()):
+                return dict(answer.json()["data"])
+        time.sleep(0.05)
