@@ -1,6 +1,6 @@
 """Measures the five key figures on stand-ins with the founding report's latencies, by `raydub kpi` itself.
 
-    python bench/bench_kpi.py [--videos 12] [--lines 50] [--json]
+    python bench/bench_kpi.py [--videos 12] [--lines 50] [--alone 100] [--json]
 
 So many videos at once are submitted by `raydub submit` to a Ray cluster on this machine: translation and alignment take
 70 ms a line, speech 100 ms, subtitles stand for transcription. So this measures everything but the models. The figures
@@ -38,9 +38,9 @@ def batch_of(rows: Path, folder: Path, num_videos: int) -> Batch:
         num_drivers=1,
         more_settings=(
             f"translation.options={{{options} {TRANSLATE_S}}}",
-            "translation.pool={replicas: 8, num_cpus: 0.01, batch: {max_items: 1}}",
+            "translation.pool={replicas: 4, num_cpus: 0.01, batch: {max_items: 1}}",
             f"speech.options={{{options} {SPEAK_S}}}",
-            "speech.pool={replicas: 12, num_cpus: 0.01, batch: {max_items: 1}}",
+            "speech.pool={replicas: 6, num_cpus: 0.01, batch: {max_items: 1}}",
             "translation.num_candidates=1",
             "alignment.strategy=length",
             "quality.check=none",
@@ -74,8 +74,8 @@ class Watch(threading.Thread):
         return self.found
 
 
-def measure(folder: Path, num_videos: int, num_lines: int) -> dict[str, Any]:
-    alone = batch_of(make_batch(folder / "one", 1, 100), folder / "alone", 1)
+def measure(folder: Path, num_videos: int, num_lines: int, num_alone: int) -> dict[str, Any]:
+    alone = batch_of(make_batch(folder / "one", 1, num_alone), folder / "alone", 1)
     many = batch_of(make_batch(folder / "many", num_videos, num_lines), folder / "all", num_videos)
     with cluster(0, dashboard=True, metrics_interval_ms=1000) as (made, _):
         address = f"http://{made.webui_url}"
@@ -100,11 +100,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=12)
     parser.add_argument("--lines", type=int, default=50, help="lines of each video, in each of two languages")
+    parser.add_argument("--alone", type=int, default=100, help="lines of the video that is dubbed alone")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, code_on_nodes():
-        found = measure(Path(name), options.videos, options.lines)
-    show("one video of 100 lines into two languages, alone", found["alone"])
+        found = measure(Path(name), options.videos, options.lines, options.alone)
+    show(f"one video of {options.alone} lines into two languages, alone", found["alone"])
     show(f"{options.videos} videos at once", found["many"])
     show("the same by the cluster's metrics, while it ran", found["cluster"])
     time_name, *others = found["many"]

@@ -19,6 +19,7 @@ FINISHED, FAILED = ("done", "degraded", "unchanged"), "failed"
 NO_DUBS = "no dub has ended yet"
 NO_SEGMENTS = "no segment was dubbed"
 NO_SPANS = "manifests do not tell when their dubs ran; give the folder of a batch"
+ENDED = "the processes that dubbed have ended, and tell it no more; give the folder of the batch"
 MODELS_INSIDE = "ray.mode is inline: the models are in the same process"
 
 
@@ -211,15 +212,15 @@ def of_families(families: Iterable[MetricFamily]) -> KeyFigures:
         seconds_per_100=Measured(value=100 * wall_s / segments) if segments else Measured(why=NO_DUBS),
         segments_per_s=Measured(value=spoken / busy_s) if spoken and busy_s else Measured(why=NO_DUBS),
         failed_percent=Measured(value=100 * failed / ended) if ended else Measured(why=NO_DUBS),
-        memory_gb=_told_memory_gb(found.get(f"{PREFIX}raydub_driver_peak_bytes", ())),
-        videos_at_once=Measured(value=peak) if peak else Measured(why="no dub has begun yet"),
+        memory_gb=_told_memory_gb(found.get(f"{PREFIX}raydub_driver_peak_bytes", ()), ENDED if ended else NO_DUBS),
+        videos_at_once=Measured(value=peak) if peak else Measured(why=ENDED if ended else "no dub has begun yet"),
     )
 
 
-def _told_memory_gb(samples: Sequence[tuple[Mapping[str, str], float]]) -> Measured:
+def _told_memory_gb(samples: Sequence[tuple[Mapping[str, str], float]], why_none: str) -> Measured:
     if any(labels.get("models") == "inside" for labels, _ in samples):
         return Measured(why=MODELS_INSIDE)
-    return Measured(value=max(value for _, value in samples) / 1e9) if samples else Measured(why=NO_DUBS)
+    return Measured(value=max(value for _, value in samples) / 1e9) if samples else Measured(why=why_none)
 
 
 def _by_name(families: Iterable[MetricFamily]) -> dict[str, list[tuple[Mapping[str, str], float]]]:

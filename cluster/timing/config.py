@@ -28,7 +28,7 @@ class RankConfig(BaseModel):
     """A candidate this much further from the source than the nearest one still means the same."""
     nearest_rate: float = Field(default=1.1, ge=1, le=2)
     """The nearest in meaning is said if it fits at this rate. Taking others only for lines that would be faster still
-    costs no line its time, and on average no meaning: docs/performance.md."""
+    costs no line its time, and on average no meaning: docs/benchmarks.md."""
     late_weight: float = Field(default=8.0, ge=0)
     """Weight of the squared logarithm of a line's length over its slot, if it is longer."""
     early_weight: float = Field(default=2.0, ge=0)

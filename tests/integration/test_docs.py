@@ -38,6 +38,7 @@ ONLY_CHECKED = {
     "raydub voices preview": "it needs a voice that is fetched; tests/unit/casting/test_voices.py speaks one",
     "raydub models import-piper": "it needs a voice's file and torch; tests/engines/test_piper_import.py runs it",
     "raydub doctor --config gpu": "it exits with 1 where there is no GPU",
+    "raydub plan": "it needs a manifest of real times; tests/unit/analysis/test_plan.py runs it",
     "raydub ab": "it needs several talks and a minute; tests/integration/test_ab.py runs it",
     "s3://": "it needs a bucket; tests/integration/test_places.py has one",
     "--speakers": "it fetches weights from a package index",

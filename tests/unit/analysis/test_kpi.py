@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cluster import manifest
-from cluster.analysis.kpi import KeyFigures, Measured, Targets, judge, of_dubs, of_metrics
+from cluster.analysis.kpi import ENDED, KeyFigures, Measured, Targets, judge, of_dubs, of_metrics
 from cluster.analysis.recorded import read_dubs
 from cluster.batch.ledger import STATUS_NAME, ItemStatus
 from cluster.cli.kpi import kpi
@@ -135,6 +135,14 @@ ray_raydub_driver_peak_bytes{{models="apart",{own}}} {peak_bytes}
     assert figures.segments_per_s.value == pytest.approx(9.0)
     assert figures.videos_at_once.value == 13
     assert figures.memory_gb.value == pytest.approx(0.7)
+
+
+def test_metrics_of_processes_that_have_ended_say_so() -> None:
+    """Ray keeps their counters, and drops their gauges."""
+    counters = "\n".join(line for line in METRICS.splitlines() if "peak" not in line) + "\n"
+    figures = of_metrics(counters)
+    assert figures.segments_per_s.value == pytest.approx(14.0)
+    assert {figures.memory_gb, figures.videos_at_once} == {Measured(why=ENDED)}
 
 
 def test_metrics_of_a_service_that_has_done_nothing_tell_nothing() -> None:
