@@ -201,8 +201,12 @@ def _redirected(target: httpx.URL, response: httpx.Response) -> httpx.URL:
         to = target.copy_with(userinfo=b"").join(response.headers["location"])
         _ = to.host  # decoded on access
     except (httpx.InvalidURL, TypeError, ValueError) as error:
-        raise MediaError(f"{shown(str(target))} redirects to what is no URL; use the file's own URL") from error
+        raise _no_redirect(target) from error
     return _with_port(to)
+
+
+def _no_redirect(target: httpx.URL) -> MediaError:
+    return MediaError(f"{shown(str(target))} redirects to what is no URL; use the file's own URL")
 
 
 async def _open(
@@ -235,6 +239,8 @@ async def _open(
             failure = error
         except httpx.TransportError as error:
             raise _Transient(one_line(error)) from error
+        except (httpx.InvalidURL, TypeError, ValueError) as error:  # httpx looks where a redirect leads
+            raise _no_redirect(target) from error
     raise _Transient(one_line(failure)) from failure
 
 

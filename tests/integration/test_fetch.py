@@ -23,7 +23,7 @@ from cluster.batch.ledger import fingerprint
 from cluster.batch.runner import ItemOutcome
 from cluster.config.load import load_config
 from cluster.storage.config import FetchConfig
-from cluster.storage.http import describe, fetch, is_public, shown
+from cluster.storage.http import describe, fetch, is_public, post, shown
 
 BODY = bytes(range(256)) * 64
 PACKED = gzip.compress(gzip.compress(bytes(400_000_000), 1))
@@ -61,6 +61,8 @@ class Handler(BaseHTTPRequestHandler):
             self._redirect("/loop")
         elif path == "/moved":
             self._redirect("/talk.mp4")
+        elif path == "/to-nowhere":
+            self._redirect("http:ttp:ttp://[::fff7.0.0.1]:80/")
         elif path == "/to-file":
             self._redirect("file:///etc/passwd")
         elif path == "/to-private":
@@ -75,6 +77,9 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(200, self.headers["Host"].encode())
         else:
             self._answer(404, b"")
+
+    def do_POST(self) -> None:
+        self.do_GET()
 
     def _answer(
         self, status: int, body: bytes, length: int | None = None, headers: dict[str, str] | None = None
@@ -160,6 +165,7 @@ async def test_what_breaks_is_tried_again(server: ThreadingHTTPServer, tmp_path:
         ("/none", {}, "it answers 404"),
         ("/loop", {}, "within 5 redirects"),
         ("/to-file", {}, "must begin with http://"),
+        ("/to-nowhere", {}, "redirects to what is no URL"),
         ("/talk.mp4", {"max_bytes": len(BODY) - 1}, "fetch.max_bytes"),
         ("/endless", {"max_bytes": 1_000_000}, "fetch.max_bytes"),
         ("/endless", {"timeout_s": 0.5, "max_bytes": 10**12}, "fetch.timeout_s"),
@@ -172,6 +178,16 @@ async def test_limits(
     server: ThreadingHTTPServer, tmp_path: Path, path: str, settings: dict[str, Any], says: str
 ) -> None:
     assert says in await refused(url(server, path), tmp_path / "a", **{**OPEN, **settings})
+
+
+async def test_a_broken_redirect_is_told_to_who_posts_or_looks(server: ThreadingHTTPServer) -> None:
+    for call in (describe(url(server, "/to-nowhere"), FetchConfig(**OPEN)), _post(url(server, "/to-nowhere"))):
+        with pytest.raises(MediaError, match="redirects to what is no URL"):
+            await call
+
+
+async def _post(address: str) -> int:
+    return await post(address, b"", {}, FetchConfig(**OPEN))
 
 
 @pytest.mark.parametrize("encoding", ["gzip,+gzip", "gzip", "br", "zstd", "identity,+gzip"])
