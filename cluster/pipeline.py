@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.types import ASR_HZ, Unit
-from cluster.casting.cast import cast_of
+from cluster.casting.cast import cast_of, remember_cast
 from cluster.casting.voices import settled_stage, voice_for
 from cluster.config.schema import Config
 from cluster.logs import log_context
@@ -25,6 +25,7 @@ from cluster.media.plan import dub_suffix
 from cluster.media.sandbox import decode_audio, inspect, plan_output
 from cluster.metrics.jobs import measured
 from cluster.pools.pool_set import JobPool, PoolSet
+from cluster.speakers.registry import Print
 from cluster.steps.align import needs_embedding
 from cluster.steps.check import Checker
 from cluster.steps.choose_track import choose_track
@@ -124,7 +125,8 @@ async def dub(
         audio = decode_audio(media.info, media.track, hz=ASR_HZ, channels="mono", config=config.media, damage=damage)
         source = await open_source(job, context, media.track.language)
         units: list[Unit] = []
-        heard = tap(tap(source.units(audio, context), notify), functools.partial(_note_unit, units))
+        prints: dict[str, Print] = {}
+        heard = tap(tap(source.units(audio, context), notify), functools.partial(_note_unit, units, prints))
 
         branches = branches_of(job.targets, job.arms, config)
         dubs: list[tuple[asyncio.Task[Mixdown], Checker]] = []
@@ -151,7 +153,9 @@ async def dub(
         stats = pools.stats()
         write = functools.partial(write_results, folder, job.out, media, transcription, finished, context, stats, cache)
         with spans.span("write"):
-            return measure.note_end(await finish_before_cancel(in_own_thread(write, "write results")))
+            manifest = await finish_before_cancel(in_own_thread(write, "write results"))
+        await asyncio.to_thread(_remember_cast, config, prints, finished)
+        return measure.note_end(manifest)
 
 
 async def open_media(job: Job, context: DubContext) -> SourceMedia:
@@ -246,13 +250,25 @@ async def speak_branch(
     return ordered_map(with_neighbours(planned), speak, max_utterances)
 
 
+def _remember_cast(config: Config, prints: Mapping[str, Print], dubs: Sequence[FinishedDub]) -> None:
+    """Write the speakers and their voices to the cast file, if there is one. Raises ConfigError."""
+    voices: dict[str, list[str]] = {}
+    for line in (line for dub in dubs for line in dub.utterances):
+        spoken = voices.setdefault(line.speaker, [])
+        if line.voice is not None and line.voice not in spoken:
+            spoken.append(line.voice)
+    remember_cast(config, prints, voices)
+
+
 def _ignore(event: PipelineEvent) -> None:
     """The observer of a dub that nobody observes."""
 
 
-def _note_unit(units: list[Unit], heard: HeardUnit) -> None:
+def _note_unit(units: list[Unit], prints: dict[str, Print], heard: HeardUnit) -> None:
     unit = heard.unit
     units.append(unit)
+    if heard.print is not None:
+        prints[unit.speaker] = heard.print
     spans.note("group", item=unit.id, start_s=unit.segments[0].start_s, end_s=unit.segments[-1].end_s)
 
 

@@ -5,32 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
+from actors.pronunciation import Pronunciation
 from actors.spoken.text import spoken_form
 from actors.types import IPA_MARK
-
-
-class Pronunciation(BaseModel):
-    """The pronunciation of one word or phrase."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    alias: str | None = Field(default=None, min_length=1, max_length=200)
-    """Words that are spoken instead."""
-    ipa: str | None = Field(default=None, min_length=1, max_length=200, pattern=r"^[^\[\]]+$")
-    """Phonemes; engines that take none speak the alias, or else the word as it is."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        return {"alias": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _has_any(self) -> Pronunciation:
-        if self.alias is None and self.ipa is None:
-            raise ValueError("a pronunciation must have an alias or ipa; found neither")
-        return self
 
 
 class Lexicon:

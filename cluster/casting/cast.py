@@ -6,10 +6,13 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
+from actors.engine import make_engine
 from actors.errors import ConfigError
 from cluster.casting.voices import RegisteredVoice, named_voice, voice_for, voices_of
 from cluster.config.schema import Config, StageConfig
+from cluster.speakers.registry import CastFile, Print, read_cast, remember
 from cluster.speakers.turns import SPEAKER_NAME
 
 FEMALE_FROM_HZ, MALE_TO_HZ = 175.0, 150.0
@@ -61,7 +64,26 @@ def cast_of(config: Config, target: str, stage: StageConfig) -> Cast:
     default = voice_for(config, target)
     voices = sorted(voices_of(stage, target), key=lambda voice: voice.id != default)  # the language's own voice first
     free = voices if default is None or config.speakers.is_asked_for else voices[:1]
-    return Cast(voices, config.speakers.voices, default, free)
+    given = {**known_cast(config).voices, **config.speakers.voices}
+    return Cast(voices, given, default, free)
+
+
+def known_cast(config: Config) -> CastFile:
+    """The speakers of the cast file that the configuration names; nobody without one. Raises ConfigError."""
+    path = config.speakers.cast
+    return CastFile(model="") if path is None else read_cast(Path(path), _voice_model(config))
+
+
+def remember_cast(config: Config, heard: Mapping[str, Print], voices: Mapping[str, Sequence[str]]) -> None:
+    """Add the speakers of a dub, with the voices that spoke for them, to the cast file. Raises ConfigError."""
+    settings = config.speakers
+    if settings.cast is not None and heard:
+        remember(Path(settings.cast), _voice_model(config), heard, voices, settings.min_cast_likeness)
+
+
+def _voice_model(config: Config) -> str:
+    stage = config.diarization
+    return f"{stage.engine} {make_engine('diarization', stage.engine, stage.options).weights_id()}"
 
 
 def choose_voice(pitch_hz: float | None, voices: Sequence[RegisteredVoice], taken: Iterable[str]) -> str:
@@ -100,6 +122,7 @@ def speaker_voices(given: Sequence[str]) -> tuple[list[str], list[str]]:
 def check_cast(config: Config) -> None:
     """Raise ConfigError if a voice of ``speakers.voices`` does not exist, or its speaker cannot."""
     speakers = config.speakers
+    known_cast(config)
     for speaker, wanted in speakers.voices.items():
         for voice in wanted:
             named_voice(config, voice)

@@ -76,6 +76,12 @@ LexiconFile = Annotated[
     Path | None,
     typer.Option("--lexicon", metavar="FILE", help="Pronunciations by language, YAML: {pt: {GIF: jif}}; or IPA."),
 ]
+CastFile = Annotated[
+    str | None,
+    typer.Option(
+        "--cast", metavar="FILE", help="JSON file that keeps the voices of a series' speakers; made if missing."
+    ),
+]
 FromManifest = Annotated[
     Path | None,
     typer.Option("--from-manifest", metavar="FILE", help="Dub again from a dub's manifest, which may be edited."),
@@ -88,7 +94,7 @@ Only = Annotated[
 SET_BY_MANIFEST = frozenset(
     {
         "to", "source", "config", "profile", "audio_track", "speakers", "subtitles", "target_subtitles",
-        "subtitles_encoding", "voices", "lexicon",
+        "subtitles_encoding", "voices", "lexicon", "cast",
     }
 )  # fmt: skip
 """Parameters that a dub from a manifest must not be given."""
@@ -110,6 +116,7 @@ def dub(
     speakers: Speakers = None,
     voices: Voices = None,
     lexicon: LexiconFile = None,
+    cast: CastFile = None,
     from_manifest: FromManifest = None,
     only: Only = None,
     strict: Strict = False,
@@ -131,7 +138,7 @@ def dub(
         raise typer.Exit(_run([job], settings, as_json))
     inputs, to = _given(inputs, to, only)
     own, by_language = speaker_voices(voices or ())
-    settings = load_config(config, [*assignments, *own, *_file_settings(subtitles_encoding, lexicon)], profile)
+    settings = load_config(config, [*assignments, *own, *_file_settings(subtitles_encoding, lexicon, cast)], profile)
     targets = tuple(languages.normalise(tag.strip()) for tag in to.split(","))
     options = {
         "to": targets,
@@ -145,11 +152,13 @@ def dub(
     raise typer.Exit(_run(_jobs(inputs, out, settings, options), settings, as_json))
 
 
-def _file_settings(subtitles_encoding: str | None, lexicon: Path | None) -> list[str]:
+def _file_settings(subtitles_encoding: str | None, lexicon: Path | None, cast: str | None) -> list[str]:
     """The settings of files that are brought along; manifests record a lexicon itself. Raises ConfigError."""
     from cluster.config.load import read_tree
 
     settings = [] if subtitles_encoding is None else [f"subtitles.encoding={subtitles_encoding}"]
+    if cast is not None:
+        settings += ["speakers.required=true", f"speakers.cast={json.dumps(cast)}"]
     if lexicon is not None:
         settings.append(f"speech.lexicon={json.dumps(read_tree(lexicon), default=str)}")
     return settings

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from actors.spoken.lexicon import Pronunciation
+from actors.pronunciation import Pronunciation
 from cluster.alignment.config import AlignConfig
 from cluster.audio.config import MixConfig, WindowConfig
 from cluster.media.config import MediaConfig

@@ -24,6 +24,11 @@ class SpeakersConfig(BaseModel):
     ``auto``, the log says so and everybody has one voice. ``--speakers`` sets it."""
     rttm: str | None = None
     """RTTM file with the turns of the input, by which speakers are named instead of being told apart."""
+    cast: str | None = None
+    """JSON file in which speakers are known again in later files, with their voices; written after each dub. Files of a
+    series that are dubbed at the same time do not know each other's new speakers."""
+    min_cast_likeness: float = Field(default=0.75, gt=-1, lt=1)
+    """Cosine similarity of mean vectors from which a speaker is one of the cast. It belongs to the engine."""
     voices: Mapping[str, tuple[str, ...]] = {}
     """Voices of speakers, by name: {S1: [pf_dora]}. In each target language the first that its engine has is taken;
     other speakers get the free voice most like theirs."""

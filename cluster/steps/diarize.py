@@ -17,6 +17,7 @@ from pathlib import Path
 from actors.engine import make_engine
 from actors.errors import EngineLoadError, ItemError, ReplicaLostError
 from actors.types import Span, SpeakerTurn, VoicePrints, VoiceRequest, Window
+from cluster.casting.cast import known_cast
 from cluster.speakers.config import SpeakersConfig
 from cluster.speakers.pieces import pieces_of
 from cluster.speakers.rttm import read_rttm
@@ -56,12 +57,13 @@ async def spoken_windows(windows: AsyncIterator[Window], context: DubContext) ->
         spoken = _with_one(windows)
     else:
         pool = await context.pool("diarization", context.config.diarization)
+        known = None if config.cast is None else (await asyncio.to_thread(known_cast, context.config)).prints
 
         async def describe(request: VoiceRequest, start_s: float) -> VoicePrints:
             prints: VoicePrints = await pool.submit(request, order=context.progress.due_s(start_s))
             return prints
 
-        spoken = with_turns(windows, describe, SpeakerTracker(config), config)
+        spoken = with_turns(windows, describe, SpeakerTracker(config, known), config)
     async with closing(spoken):
         async for each in spoken:
             yield each
@@ -119,7 +121,7 @@ async def _describe(window: Window, describe: Describe) -> _Described:
 
 def _settled(window: Window, numbers: range | None, tracker: SpeakerTracker, *, is_all: bool) -> SpokenWindow:
     turns = turns_of_one(window.speech) if numbers is None else tracker.turns(numbers, is_all=is_all)
-    return SpokenWindow(window=window, turns=turns, pitches_hz=tracker.pitches_hz())
+    return SpokenWindow(window=window, turns=turns, pitches_hz=tracker.pitches_hz(), prints=tracker.prints())
 
 
 async def _with_one(windows: AsyncIterator[Window]) -> AsyncIterator[SpokenWindow]:

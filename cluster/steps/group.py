@@ -9,6 +9,7 @@ from actors.types import ASR_HZ, Reference, Segment, Span, Unit
 from cluster.audio.loudness import SpeechLoudness, load_filters
 from cluster.audio.reference import ReferenceVoice, samples_of
 from cluster.config.schema import Config
+from cluster.speakers.registry import Print
 from cluster.steps.records import HeardUnit, HeardWindow, SpokenWindow
 from cluster.streams import closing, in_own_thread
 from cluster.timing.grouping import Grouper, segments_of
@@ -57,9 +58,11 @@ class _Speakers:
     loudness: dict[str, SpeechLoudness] = field(default_factory=dict)
     voices: dict[str, ReferenceVoice] = field(default_factory=dict)
     pitches_hz: Mapping[str, float] = field(default_factory=dict)
+    prints: Mapping[str, Print] = field(default_factory=dict)
 
     def hear(self, spoken: SpokenWindow) -> None:
         self.pitches_hz = spoken.pitches_hz
+        self.prints = spoken.prints
         for turn in spoken.turns:
             samples = samples_of(spoken.window, Span(start_s=turn.start_s, end_s=turn.end_s))
             self.loudness.setdefault(turn.speaker, SpeechLoudness(ASR_HZ)).feed(samples)
@@ -75,4 +78,5 @@ class _Speakers:
             source_lufs=None if loudness is None else loudness.lufs(),
             pitch_hz=self.pitches_hz.get(unit.speaker),
             reference=reference,
+            print=self.prints.get(unit.speaker),
         )

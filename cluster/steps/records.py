@@ -14,6 +14,7 @@ from cluster.config.schema import Config
 from cluster.flags import Flag
 from cluster.media.plan import OutputPlan
 from cluster.media.probe import AudioTrack, MediaInfo
+from cluster.speakers.registry import Print
 from cluster.timing.fit import Fit
 from cluster.timing.ranking import Standing
 
@@ -82,6 +83,8 @@ class SpokenWindow:
     turns: Sequence[SpeakerTurn]
     pitches_hz: Mapping[str, float] = field(default_factory=dict)
     """Median pitch of each speaker, by what was heard of them until the window left."""
+    prints: Mapping[str, Print] = field(default_factory=dict)
+    """Print of each speaker's voice, as far as heard; none if no cast is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,6 +105,8 @@ class HeardUnit:
     """Median pitch of the speaker; None if it is not known."""
     reference: Reference | None = None
     """The speaker's voice, where it is to be cloned."""
+    print: Print | None = None
+    """Print of the speaker's voice, where a cast is kept."""
     segment_flags: Mapping[str, tuple[Flag, ...]] = field(default_factory=dict)
     """Segment id → flags that its lines have from the start."""
 

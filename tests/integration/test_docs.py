@@ -42,6 +42,7 @@ ONLY_CHECKED = {
     "raydub ab": "it needs several talks and a minute; tests/integration/test_ab.py runs it",
     "s3://": "it needs a bucket; tests/integration/test_places.py has one",
     "--speakers": "it fetches weights from a package index",
+    "--cast": "it fetches weights from a package index",
     "/models/": "it needs weights that are not in the repository",
     "tts_models/": "it needs weights that are not in the repository",
     "node_labels": "it needs a node with that label",

@@ -6,8 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from actors import phonemes
+from actors.pronunciation import Pronunciation
 from actors.spoken import spoken_form
-from actors.spoken.lexicon import Lexicon, Pronunciation
+from actors.spoken.lexicon import Lexicon
 from cluster.casting.voices import speech_stage
 from cluster.config.load import load_config
 from cluster.steps.plan import lexicon_of

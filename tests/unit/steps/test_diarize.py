@@ -12,6 +12,8 @@ import pytest
 from actors.diarization import campplus
 from actors.errors import ConfigError, EngineLoadError, ItemError
 from actors.types import ASR_HZ, Span, SpeakerTurn, VoicePrints, VoiceRequest, Window
+from cluster.casting.cast import cast_of, remember_cast
+from cluster.casting.voices import speech_stage
 from cluster.config.load import load_config
 from cluster.pools.pool_set import PoolSet
 from cluster.speakers.config import SpeakersConfig
@@ -152,6 +154,18 @@ async def test_one_speaker_needs_no_engine() -> None:
 async def test_voices_are_told_apart_in_a_pool() -> None:
     found = await spoken()
     assert [speakers(each) for each in found] == [["S1", "S1"], ["S2", "S1"], ["S2"]]
+
+
+async def test_a_series_knows_its_speakers_again(tmp_path: Path) -> None:
+    settings = [f"speakers.cast={tmp_path / 'show.json'}", "diarization.engine=tests.standins.tells_apart"]
+    found = await spoken(*settings)
+    assert speakers(found[1]) == ["S2", "S1"]
+    config = load_config("offline", settings)
+    remember_cast(config, found[-1].prints, {"S1": ["pm_santa"], "S2": ["pm_alex"]})
+    again = await spoken(*settings)
+    assert [speakers(each) for each in again] == [["C1", "C1"], ["C2", "C1"], ["C2"]]
+    cast = cast_of(config, "pt", speech_stage(config, "pt"))
+    assert [cast.voice_of(speaker, 220.0) for speaker in ("C2", "C1", "S3")] == ["pm_alex", "pm_santa", "pf_dora"]
 
 
 async def test_without_the_model_all_have_one_voice_unless_speakers_were_asked_for(
