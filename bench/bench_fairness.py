@@ -23,13 +23,13 @@ from pathlib import Path
 from actors.host import BatchReport
 from actors.types import Task
 from bench.plots import drawn, thinned
+from cluster.analysis.virtual_clock import run_in_virtual_time
 from cluster.config.schema import BatchLimits, PoolConfig, StageConfig
 from cluster.pools.fairness import job_weight
 from cluster.pools.pool import Pool
 from cluster.pools.replicas import InlineReplica, Replica
 from cluster.streams import ordered_map
 from tests.standins.echo import Item
-from tests.virtual_time import run_in_virtual_time
 
 BIG, SMALL = 800, 40
 SEGMENT_S = 4.0

@@ -25,6 +25,7 @@ from typing import Any
 
 from actors.host import BatchReport
 from actors.types import Task
+from cluster.analysis.virtual_clock import run_in_virtual_time
 from cluster.config.schema import BatchLimits, PoolConfig, StageConfig
 from cluster.pools import pool as pool_module
 from cluster.pools.pool import Pool
@@ -32,7 +33,6 @@ from cluster.pools.replicas import Replica
 from cluster.pools.scheduling import Backlog, ReplicaLoad, Send, Wait, next_batch
 from cluster.streams import ordered_map
 from tests.standins.echo import Item
-from tests.virtual_time import run_in_virtual_time
 
 CALL_S, DELIVERY_S, MAX_ITEMS = 0.5, 0.005, 16
 LOADS, NUMS_REPLICAS = (0.3, 0.5, 0.7, 0.9, 1.1), (1, 4)

@@ -317,7 +317,7 @@ def ray_serve(stages: Sequence[Stage]) -> Iterator[Run]:
 
     with asyncio.Runner() as runner:
         for handle, stage in zip(handles, stages, strict=True):
-            runner.run(_warm(lambda item, handle=handle: _ask(handle, item), stage))
+            runner.run(warm(lambda item, handle=handle: _ask(handle, item), stage))
         try:
             yield lambda num_segments: runner.run(stream(num_segments))
         finally:
@@ -345,7 +345,7 @@ def raydub(stages: Sequence[Stage]) -> Iterator[Run]:
                 pool=PoolConfig(replicas=stage.replicas, num_cpus=0.01, batch=BatchLimits(max_items=stage.max_items)),
             )
             pools.append(await owner.get("translation", config))
-            await _warm(pools[-1].submit, stage)
+            await warm(pools[-1].submit, stage)
         return pools
 
     async def stream(pools: Sequence[PoolLike], num_segments: int) -> Timing:
@@ -380,7 +380,7 @@ def _through(*pools: PoolLike) -> Callable[[int], Any]:
     return call
 
 
-async def _warm(submit: Callable[[int], Any], stage: Stage) -> None:
+async def warm(submit: Callable[[int], Any], stage: Stage) -> None:
     """Until every replica has answered."""
     seen: set[int] = set()
     for _ in itertools.count():
