@@ -150,6 +150,8 @@ GRAMMAR = Grammar(
         "V": Noun(one="volt", many="volts"),
     },
     abbreviations={
+        "EUA": "Estados Unidos",
+        "UE": "União Europeia",
         "Sr.": "Senhor",
         "Sra.": "Senhora",
         "Srta.": "Senhorita",
@@ -232,5 +234,5 @@ GRAMMAR = Grammar(
     underscore="sublinhado",
     question="interrogação",
     seconds=Noun(one="segundo", many="segundos"),
-    spelled=frozenset({"EUA", "OEA", "UE", "IA", "TI"}),
+    spelled=frozenset({"OEA", "IA", "TI"}),
 )
