@@ -1,7 +1,7 @@
 """The work of a trace as a graph: steps, their requests, and what each waited for.
 
 A step waits for those whose results it needs, and, in ordered streams, for all before them. What held a step back
-beside that (a full buffer, a neighbour's times) is taken to be the work whose end came just before its begin.
+beside that (a full buffer, a neighbour's times) is taken to be the work behind it or beside it that ended last before.
 """
 
 from __future__ import annotations
@@ -16,10 +16,20 @@ from cluster.tracing.chrome import Trace
 from cluster.tracing.flows import flows
 from cluster.tracing.spans import TraceSpan
 
-TRIGGER_S = 0.03
-"""Time within which a driver acts on the end of what it waits for."""
+AT_ONCE_S = 0.01
+"""Time within which an idle driver acts on the end of what it waits for."""
 ONE_BY_ONE = ("decode", "mix")
 """Steps that run one after another."""
+HELD_BY: Mapping[str, tuple[str, ...]] = {
+    "decode": ("transcribe",),
+    "transcribe": ("transcribe",),
+    "group": ("translate",),
+    "translate": ("plan",),
+    "plan": ("speak",),
+    "speak": ("plan", "speak", "mix"),
+    "mix": ("speak",),
+}
+"""Steps that may hold one back beside those whose results it needs: full buffers, and neighbours."""
 LAST = "write"
 """The step that waits for all others."""
 
@@ -136,13 +146,15 @@ def _link(steps: Sequence[Step], needed: Mapping[str, Sequence[str]]) -> None:
         latest[step.lane] = step
         step.settled_s = max(step.end_s, 0.0 if step.previous is None else step.previous.settled_s)
     ends = sorted(steps, key=lambda step: step.end_s)
+    held_by = {name: [step for step in ends if step.name in names] for name, names in HELD_BY.items()}
     for step in steps:
-        step.begin = _found_wait(step.begin_s, _before(step, steps, by_id, needed), ends)
+        holders = held_by.get(step.name, ends)
+        step.begin = _found_wait(step.begin_s, _before(step, steps, by_id, needed), holders)
         made: list[RecordedRequest] = []
         for number, (request, _) in enumerate(step.requests):
             answered = [each for each in made if each.answered_s <= request.queued_s]
             wait = Dependency(requests=answered, since_s=step.begin_s)
-            step.requests[number] = request, _found_wait(request.queued_s, wait, ends)
+            step.requests[number] = request, _found_wait(request.queued_s, wait, holders)
             made.append(request)
         answered = [each for each in made if each.answered_s <= step.end_s]
         step.end = Dependency(requests=answered, since_s=step.begin_s)
@@ -164,13 +176,11 @@ def _before(
     return Dependency(ordered=ordered, steps=rest)
 
 
-def _found_wait(at_s: float, wait: Dependency, ends: Sequence[Step]) -> Dependency:
-    """The wait of something that came at ``at_s``, also for what ended just before, if nothing else explains it."""
-    if at_s - wait.over_s > TRIGGER_S:
-        is_unexplained = not (wait.since_s or wait.steps or wait.ordered or wait.requests)
-        number = bisect.bisect_right(ends, at_s, key=lambda step: step.end_s)
-        latest = ends[number - 1] if number else None
-        if latest is not None and (is_unexplained or at_s - latest.end_s <= TRIGGER_S < at_s - wait.over_s):
-            wait.steps.append(latest)
+def _found_wait(at_s: float, wait: Dependency, holders: Sequence[Step]) -> Dependency:
+    """The wait of something that came at ``at_s``, also for the holder that ended last, if nothing else explains it."""
+    if at_s - wait.over_s > AT_ONCE_S:
+        number = bisect.bisect_right(holders, at_s, key=lambda step: step.end_s)
+        if number and holders[number - 1].end_s > wait.over_s:
+            wait.steps.append(holders[number - 1])
     wait.delay_s = max(0.0, at_s - wait.over_s)
     return wait
