@@ -10,7 +10,7 @@ PYTEST_FLAGS := -n 3 --dist loadfile --no-loadscope-reorder
 # Some images set it. Each of Ray's workers would compile all it imports again: twice the time to start one.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo serve monitor test coverage lint bench docs sbom audit lock clean
+.PHONY: demo serve monitor test coverage lint bench bench-check bench-baseline docs sbom audit lock clean
 
 demo: $(BASE)/installed
 	$(BASE)/bin/raydub demo --out out
@@ -44,6 +44,14 @@ docs: $(FULL)/installed
 # Each script prints its figures; with --json the last line is one JSON object.
 bench: $(FULL)/installed
 	for script in bench/bench_*.py; do echo "== $$script"; $(FULL)/bin/python $$script || exit 1; done
+
+# The working tree against the baseline commit, in pairs on this machine; fails where it is worse for sure. QUICK=--quick
+# compares only figures that are the same in every run. bench-baseline makes HEAD the baseline, whatever is found.
+bench-check: $(FULL)/installed
+	$(FULL)/bin/python -m bench.guard.check $(or $(QUICK),--record)
+
+bench-baseline: $(FULL)/installed
+	$(FULL)/bin/python -m bench.guard.check --accept
 
 $(BASE)/installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(BASE)
