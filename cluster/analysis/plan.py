@@ -240,8 +240,9 @@ class CapacityPlanner:
         return self._timed(num_drivers, tuple(pools))
 
     def timed(self, num_drivers: int, replicas: Mapping[str, int]) -> DriverPlan:
-        """The time on drivers with so many replicas of each pool, by its name."""
-        return self._timed(num_drivers, tuple(self._pool(work, replicas[work.name]) for work in self._workload.pools))
+        """The time on drivers with so many replicas of each pool, by its name; one of a pool that is not named."""
+        pools = (self._pool(work, replicas.get(work.name, 1)) for work in self._workload.pools)
+        return self._timed(num_drivers, tuple(pools))
 
     def _timed(self, num_drivers: int, pools: tuple[PoolOfDriver, ...]) -> DriverPlan:
         task, languages = self._task, self._task.languages

@@ -125,7 +125,11 @@ class VoiceLevels:
 
 def load_filters() -> None:
     """Import what designs the filters. It takes a second or two: call it on a thread, ahead of the first speech."""
-    import pyloudnorm  # noqa: F401
+    # First, as cluster/speakers does on another thread: its modules import each other, and two threads that begin at
+    # different ones would find some half imported.
+    import scipy.spatial  # noqa: F401
+
+    import pyloudnorm  # noqa: F401  # isort: skip
 
 
 def _k_weighting(sample_hz: int) -> npt.NDArray[np.float64]:

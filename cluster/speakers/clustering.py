@@ -69,6 +69,7 @@ def in_order(labels: Labels) -> Labels:
 
 def keep_names(labels: Labels, before: Labels) -> Labels:
     """The same groups with the numbers of ``before`` where they are mostly those; ``before`` may be shorter."""
+    import scipy.spatial  # noqa: F401  # first, as in cluster/audio/loudness.py
     from scipy.optimize import linear_sum_assignment  # slow to import, and most dubs need neither
 
     num_known = int(before.max(initial=-1)) + 1
@@ -109,7 +110,8 @@ def _own_likeness(voices: HeardVoices) -> float:
 
 
 def _groups(vectors: Vectors, likeness: float, config: SpeakersConfig, *, is_all: bool) -> Labels:
-    from scipy.cluster.hierarchy import fcluster, linkage  # as above
+    import scipy.spatial  # noqa: F401  # as above
+    from scipy.cluster.hierarchy import fcluster, linkage
 
     if len(vectors) == 1:
         return np.zeros(1, np.int64)
