@@ -200,7 +200,7 @@ def test_items_that_cannot_be_done(config: Config, items: list[dict[str, Any]], 
 def test_a_row_may_set_nothing_that_names_code_files_or_limits(config: Config) -> None:
     """A new section is refused until somebody has thought about it."""
     refused = {"profile", "ray", "autoscaling", "media", "transcription", "embedding", "pipeline", "drivers", "store"}
-    refused |= {"price", "fetch", "serve", "speakers", "diarization"}
+    refused |= {"price", "fetch", "serve", "speakers", "diarization", "trace"}
     assert set(type(config).model_fields) - set(ITEM_SETTINGS) == refused
     for section in refused:
         with pytest.raises(ValidationError, match="must hold for all inputs"):
