@@ -1,10 +1,11 @@
 """Measures what metrics and traces cost: the orchestration bench's work with both, and without either.
 
-    python bench/bench_tracing.py [--pools 4,2,10] [--segments 200] [--pairs 10] [--json]
+    python bench/bench_tracing.py [--pools 4,2,10] [--segments 200] [--pairs 10] [--of both|traces] [--json]
 
 Pairs of runs, one after the other on the same warm pools of Ray actors that sleep; the order within a pair alternates.
-With: metrics are counted, and a trace is kept for a file. Without: meters do nothing, and nothing is recorded. CPU is
-that of the driver. The result is the median ratio over the pairs, with a bootstrap interval of 95 %.
+With: metrics are counted, and a trace is kept for a file. Without: meters do nothing, and nothing is recorded; with
+``--of traces``, metrics are counted in both. CPU is that of the driver. The result is the median ratio over the pairs,
+with a bootstrap interval of 95 %.
 
 Bounds: wall time and driver CPU at most 2 % more (medians); exit 1 above.
 """
@@ -71,7 +72,7 @@ async def open_pools(stack: AsyncExitStack, stages: Sequence[Stage], trace: Path
     return owner, pools
 
 
-async def run(owner: PoolSet, pools: Sequence[PoolLike], num_segments: int, *, is_on: bool) -> Run:
+async def run(owner: PoolSet, pools: Sequence[PoolLike], num_segments: int, *, is_on: bool, of: str) -> Run:
     async def translate(index: int) -> int:
         with span("translate", item=f"u{index:04d}", branch="pt"):
             for pool in pools[:-1]:
@@ -91,7 +92,7 @@ async def run(owner: PoolSet, pools: Sequence[PoolLike], num_segments: int, *, i
     with ExitStack() as stack:
         if is_on:
             stack.enter_context(root_span(owner.tracer.sink, TraceParent.inside(None), None, track="bench"))
-        else:
+        elif of == "both":
             stack.enter_context(nothing_counted())
         await segments()
     return Run(wall_s=time.monotonic() - start_s, cpu_s=time.process_time() - start_cpu_s)
@@ -102,7 +103,9 @@ async def _numbers(number: int) -> AsyncIterator[int]:
         yield index
 
 
-async def measure(stages: Sequence[Stage], num_segments: int, num_pairs: int, trace: Path) -> list[tuple[Run, Run]]:
+async def measure(
+    stages: Sequence[Stage], num_segments: int, num_pairs: int, of: str, trace: Path
+) -> list[tuple[Run, Run]]:
     """Pairs of a run with, and a run without."""
     pairs = []
     async with AsyncExitStack() as stack:
@@ -110,7 +113,7 @@ async def measure(stages: Sequence[Stage], num_segments: int, num_pairs: int, tr
         for number in range(num_pairs):
             found = {}
             for is_on in (True, False) if number % 2 else (False, True):
-                found[is_on] = await run(owner, pools, num_segments, is_on=is_on)
+                found[is_on] = await run(owner, pools, num_segments, is_on=is_on, of=of)
             pairs.append((found[True], found[False]))
             print(f"pair {number + 1}: " + ", ".join(
                 f"{what} {getattr(pairs[-1][0], key):.3f} s with, {getattr(pairs[-1][1], key):.3f} s without"
@@ -132,11 +135,12 @@ def main() -> None:
     parser.add_argument("--pools", default="4,2,10", help="translators,aligners,speakers")
     parser.add_argument("--segments", type=int, default=200)
     parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--of", choices=("both", "traces"), default="both", help="what is switched off")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     stages = stages_of(*(int(number) for number in options.pools.split(",")))
     with ray_cluster(), tempfile.TemporaryDirectory() as folder:
-        pairs = asyncio.run(measure(stages, options.segments, options.pairs, Path(folder) / "trace.json"))
+        pairs = asyncio.run(measure(stages, options.segments, options.pairs, options.of, Path(folder) / "trace.json"))
     found = {"wall": ratio(pairs, "wall_s"), "driver CPU": ratio(pairs, "cpu_s")}
     for what, (middle, low, high) in found.items():
         print(f"{'yes' if middle <= MAX_RATIO else 'NO':4}{what}: {middle:.4f} × ({low:.4f} to {high:.4f})")

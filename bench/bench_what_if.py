@@ -37,6 +37,8 @@ MAX_ERROR = 0.10
 SENTENCES = ("Good morning to all of you.", "Today we talk about the sea.", "It covers most of the earth.")
 LINE_S = 3.0
 INNER = {"transcription": "hears", "translation": "translates", "speech": "speaks"}
+MAX_ITEMS = 2
+"""With few large batches, one replica is idle for long at the end, or not, by chance."""
 SLOW, FAST = {"call_s": 0.2, "item_s": 1.0}, {"call_s": 0.05, "item_s": 0.05}
 
 
@@ -78,6 +80,7 @@ def dub(talk: Path, case: str, num_replicas: int, folder: Path) -> tuple[Manifes
         options = {"inner": f"tests.standins.{inner}", **times}
         settings += [f"{task}.engine=tests.standins.slow", f"{task}.options={json.dumps(options)}"]
         settings += [f"{task}.pool.replicas={num_replicas if task == case else 1}"]
+        settings += [f"{task}.pool.batch.max_items={MAX_ITEMS}"]
     job = Job(source=talk, targets=("pt",), source_language="en", audio_track=None, out=folder / trace.stem)
     config = load_config("base", settings)
     [outcome] = asyncio.run(run([job], config, lambda progress: None, lambda outcome: None))
