@@ -15,7 +15,11 @@ export async function askForKey(dialog) {
   if (dialog.open) return;
   dialog.showModal();
   await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
-  sessionStorage.setItem(KEY, dialog.querySelector("input").value.trim());
+  rememberKey(dialog.querySelector("input").value.trim());
+}
+
+export function rememberKey(key) {
+  sessionStorage.setItem(KEY, key);
   keepCookie();
 }
 
