@@ -12,7 +12,7 @@ command -v prometheus >/dev/null || {
 }
 work=$(mktemp -d)
 data=${MONITOR_DATA:-$work}
-trap 'kill $(jobs -p) 2>/dev/null; wait; rm -rf "$work"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true; wait || true; rm -rf "$work"' EXIT
 
 cp "$here"/prometheus/*.yml "$work"
 if (($#)); then

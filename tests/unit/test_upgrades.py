@@ -108,8 +108,9 @@ def at_revision(file: Path, revision: str) -> tuple[Engine, MetaData]:
 
 
 def row_of(table: Table, **given: object) -> dict[str, object]:
-    """A row with the given values, and something in each other column that must have a value."""
-    missing = [column for column in table.columns if not column.nullable and column.name not in given]
+    """A row with the given values, and something in each other column that must have a value and has no default."""
+    needed = [column for column in table.columns if not column.nullable and column.server_default is None]
+    missing = [column for column in needed if column.name not in given]
     return {**{column.name: {} if column.type.python_type is dict else 0 for column in missing}, **given}
 
 

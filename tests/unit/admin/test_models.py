@@ -80,7 +80,7 @@ def test_the_known_are_those_of_the_shipped_configurations(tmp_path: Path) -> No
 
 def test_one_engine_for_all_languages_is_one_stage() -> None:
     names = [stage.name for stage in models.stages(load_config("offline", ["speech.engine=piper"]))]
-    assert names == ["transcription", "translation", "embedding", "speech"]
+    assert names == ["diarization", "transcription", "translation", "embedding", "speech"]
 
 
 def test_each_model_of_a_replica_of_many_voices_is_looked_for(tmp_path: Path) -> None:
