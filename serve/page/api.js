@@ -10,12 +10,27 @@ export class ApiError extends Error {
   }
 }
 
-// Ask the person by this dialog, and keep the key.
-export async function askForKey(dialog) {
+// Ask the person for the key, and keep it.
+export async function askForKey() {
+  const dialog = document.getElementById("key") ?? keyDialog();
   if (dialog.open) return;
   dialog.showModal();
   await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
   rememberKey(dialog.querySelector("input").value.trim());
+}
+
+function keyDialog() {
+  const dialog = document.createElement("dialog");
+  dialog.id = "key";
+  dialog.innerHTML = `
+    <form method="dialog">
+      <h2>API key</h2>
+      <p>This service requires an API key. The key is kept until you close this tab.</p>
+      <label>Key <input name="key" type="password" autocomplete="off" required /></label>
+      <button class="primary">Continue</button>
+    </form>`;
+  document.body.append(dialog);
+  return dialog;
 }
 
 export function rememberKey(key) {

@@ -20,7 +20,7 @@ async function refresh() {
     showPools(await call("GET", "v1/pools"));
     showDubs((await call("GET", "v1/dubs?limit=50")).dubs);
   } catch (error) {
-    if (error.status === 401) await askForKey($("key"));
+    if (error.status === 401) await askForKey();
     else $("health").textContent = error instanceof ApiError ? error.message : "the service cannot be reached";
   }
   setTimeout(refresh, REFRESH_MS);

@@ -33,7 +33,7 @@ async function refresh() {
       if (round++ % QUALITY_EVERY === 0) await showQuality();
       tell("");
     } catch (error) {
-      if (error.status === 401) await askForKey($("key"));
+      if (error.status === 401) await askForKey();
       else tell(error instanceof ApiError ? error.message : "the service cannot be reached");
     }
   }

@@ -1,16 +1,10 @@
 // Small plots in SVG: lines over time, and points. Behind each is a table with the same values.
 
-const SVG = "http://www.w3.org/2000/svg";
+import { node } from "./svg.js";
+
 const HEIGHT = 150;
 const MARGIN = { left: 44, right: 8, top: 10, bottom: 20 };
 const MAX_ROWS = 40;
-
-function node(name, attributes, text) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
 
 export function element(name, className, text) {
   const made = document.createElement(name);

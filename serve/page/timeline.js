@@ -1,16 +1,10 @@
 // The timeline: source speech above, the dub below, filled in as lines arrive.
 
-const SVG = "http://www.w3.org/2000/svg";
+import { node } from "./svg.js";
+
 const LANES = { source: 12, dub: 44 };
 const LANE_HEIGHT = 24;
 const AXIS = 86;
-
-function node(name, attributes, text) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
 
 export class Timeline {
   constructor(figure, onSeek) {
