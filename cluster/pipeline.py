@@ -25,7 +25,7 @@ from cluster.media.plan import dub_suffix
 from cluster.media.sandbox import decode_audio, inspect, plan_output
 from cluster.metrics.jobs import measured
 from cluster.pools.pool_set import JobPool, PoolSet
-from cluster.speakers.registry import Print
+from cluster.speakers.prints import Print
 from cluster.steps.align import needs_embedding
 from cluster.steps.check import Checker
 from cluster.steps.choose_track import choose_track

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from actors.engine import make_engine
 from actors.errors import ConfigError
+from cluster.casting.cast_file import CastFile, read_cast, remember
 from cluster.casting.voices import RegisteredVoice, named_voice, voice_for, voices_of
 from cluster.config.schema import Config, StageConfig
-from cluster.speakers.registry import CastFile, Print, read_cast, remember
+from cluster.speakers.prints import Print
 from cluster.speakers.turns import SPEAKER_NAME
 
 FEMALE_FROM_HZ, MALE_TO_HZ = 175.0, 150.0

@@ -9,7 +9,7 @@ import numpy as np
 from actors.types import Span, SpeakerTurn, VoicePrints
 from cluster.speakers.clustering import HeardVoices, Labels, cluster, keep_names
 from cluster.speakers.config import SpeakersConfig
-from cluster.speakers.registry import PRINT_DIGITS, Print, matched
+from cluster.speakers.prints import PRINT_DIGITS, Print, matched
 from cluster.speakers.turns import turns_of
 
 
@@ -65,8 +65,7 @@ class SpeakerTracker:
         return self._names.get(label, speaker_name(label))
 
     def _print(self, label: int) -> Print:
-        own = [vector for vector, other in zip(self._vectors, self._labels, strict=False) if int(other) == label]
-        mean = np.mean(own, axis=0)
+        mean = np.mean([self._vectors[number] for number in np.flatnonzero(self._labels == label)], axis=0)
         return tuple(round(float(value), PRINT_DIGITS) for value in mean / max(float(np.linalg.norm(mean)), 1e-9))
 
     def _know_again(self, labels: set[int]) -> None:

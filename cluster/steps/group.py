@@ -9,7 +9,7 @@ from actors.types import ASR_HZ, Reference, Segment, Span, Unit
 from cluster.audio.loudness import SpeechLoudness, load_filters
 from cluster.audio.reference import ReferenceVoice, samples_of
 from cluster.config.schema import Config
-from cluster.speakers.registry import Print
+from cluster.speakers.prints import Print
 from cluster.steps.records import HeardUnit, HeardWindow, SpokenWindow
 from cluster.streams import closing, in_own_thread
 from cluster.timing.grouping import Grouper, segments_of

@@ -14,7 +14,7 @@ from cluster.config.schema import Config
 from cluster.flags import Flag
 from cluster.media.plan import OutputPlan
 from cluster.media.probe import AudioTrack, MediaInfo
-from cluster.speakers.registry import Print
+from cluster.speakers.prints import Print
 from cluster.timing.fit import Fit
 from cluster.timing.ranking import Standing
 

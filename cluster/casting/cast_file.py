@@ -5,20 +5,18 @@ A file is written after each dub, so that a series keeps its voices. Names and v
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
-import numpy as np
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from actors.errors import ConfigError
+from cluster.speakers.prints import Print, matched
+from cluster.storage.files import replace_bytes
 
-Print: TypeAlias = tuple[float, ...]
-"""Mean vector of a speaker's pieces, L2-normalised."""
-PRINT_DIGITS = 5
 MAX_BYTES = 16_000_000
 
 
@@ -69,19 +67,6 @@ def read_cast(path: Path, model: str | None = None) -> CastFile:
     return found
 
 
-def matched(heard: Mapping[str, Print], known: Mapping[str, Print], min_likeness: float) -> dict[str, str]:
-    """Speaker heard → known name, of those that are alike enough; each known one at most once, the most alike first."""
-    pairs = sorted(
-        ((float(np.dot(own, other)), speaker, name) for speaker, own in heard.items() for name, other in known.items()),
-        reverse=True,
-    )
-    found: dict[str, str] = {}
-    for likeness, speaker, name in pairs:
-        if likeness >= min_likeness and speaker not in found and name not in found.values():
-            found[speaker] = name
-    return found
-
-
 def remember(
     path: Path, model: str, heard: Mapping[str, Print], voices: Mapping[str, Sequence[str]], min_likeness: float
 ) -> CastFile:
@@ -91,12 +76,9 @@ def remember(
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_name(f".{path.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(path.with_name(f".{path.name}.lock")):
             cast = _with(read_cast(path, model), heard, voices, min_likeness)
-            temporary = path.with_name(f".{path.name}.new")
-            temporary.write_text(json.dumps(cast.model_dump(), ensure_ascii=False), encoding="utf-8")
-            temporary.replace(path)
+            replace_bytes(path, json.dumps(cast.model_dump(), ensure_ascii=False).encode())
     except OSError as error:
         raise ConfigError(f"--cast must be a file that can be written; {path}: {error.strerror or error}") from error
     return cast

@@ -10,8 +10,9 @@ import pytest
 
 from actors.errors import ConfigError
 from actors.types import Span, VoicePrints
+from cluster.casting.cast_file import read_cast, remember
 from cluster.speakers.config import SpeakersConfig
-from cluster.speakers.registry import Print, matched, read_cast, remember
+from cluster.speakers.prints import Print, matched
 from cluster.speakers.tracker import SpeakerTracker
 
 MODEL = "an engine"
