@@ -237,7 +237,7 @@ async def speak_branch(
     pace = Pace()
     cast = cast_of(config, target, stage) if config.speakers.has_cast else None
     lexicon = lexicon_of(config, target, stage)
-    planner = Planner(config, speech, target, context.progress, similarity, pace, cast, lexicon)
+    planner = Planner(config, speech, target, context.progress, similarity, pace, lexicon, cast)
     plan = spans.traced(planner.plan, "plan", lambda lines: lines[0].unit_id, branch.name)
     planned = flatten(ordered_map(lines, plan, max_utterances))
     speaker = Speaker(config, speech, target, context.progress, pace, lexicon)

@@ -87,8 +87,8 @@ class Planner:
         progress: Progress,
         similarity: SimilarityScorer | None,
         pace: Pace,
+        lexicon: Lexicon,
         cast: Cast | None = None,
-        lexicon: Lexicon | None = None,
     ) -> None:
         """``pool`` speaks ``target``. Without ``similarity``, candidates keep the translator's order.
 
@@ -98,7 +98,7 @@ class Planner:
         self._pool = pool
         self._voice = voice_for(config, target)
         self._cast = cast
-        self._lexicon = lexicon or Lexicon({}, target, takes_ipa=False)
+        self._lexicon = lexicon
         self._progress = progress
         self._similarity = similarity
         self._pace = pace

@@ -78,10 +78,10 @@ class Speaker:
         target: str,
         progress: Progress,
         pace: Pace,
-        lexicon: Lexicon | None = None,
+        lexicon: Lexicon,
     ) -> None:
         self._config = config
-        self._lexicon = lexicon or Lexicon({}, target, takes_ipa=False)
+        self._lexicon = lexicon
         self._pool = pool
         self._target = target
         self._progress = progress

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.errors import EngineLoadError, ItemError
+from actors.spoken.lexicon import Lexicon
 from actors.types import (
     ASR_HZ,
     Candidate,
@@ -40,6 +41,8 @@ from cluster.steps.speak import Speaker, with_neighbours
 from cluster.timing.pace import Pace
 from cluster.timing.ranking import Standing
 from tests.unit.steps.test_stages import HZ, FakePool, each, plan, utterance
+
+LEXICON = Lexicon({}, "pt", takes_ipa=False)
 
 
 class FakePools:
@@ -88,8 +91,8 @@ async def spoken_lines(config: Config, num_lines: int, room_s: float = 5.0) -> l
         return Clip(samples=np.zeros(round(request.duration_s * HZ), np.float32), sample_hz=HZ)
 
     pool, progress, pace = FakePool(answer), Progress(job="test"), Pace()
-    planner = Planner(config, pool, "pt", progress, None, pace)  # type: ignore[arg-type]
-    speaker = Speaker(config, pool, "pt", progress, pace)  # type: ignore[arg-type]
+    planner = Planner(config, pool, "pt", progress, None, pace, LEXICON)  # type: ignore[arg-type]
+    speaker = Speaker(config, pool, "pt", progress, pace, LEXICON)  # type: ignore[arg-type]
     planned = await planner.plan([utterance("um dois três", room_s=room_s)])
     [line] = [await speaker.speak(queued) async for queued in with_neighbours(each(planned))]
     return [
@@ -184,8 +187,8 @@ async def retried(
 
     pool, progress, pace = FakePool(answer), Progress(job="test"), Pace()
     pools = FakePools(embedding=embed, translation=translate, transcription=hear)
-    planner = Planner(config, pool, "pt", progress, None, pace)  # type: ignore[arg-type]
-    speaker = Speaker(config, pool, "pt", progress, pace)  # type: ignore[arg-type]
+    planner = Planner(config, pool, "pt", progress, None, pace, LEXICON)  # type: ignore[arg-type]
+    speaker = Speaker(config, pool, "pt", progress, pace, LEXICON)  # type: ignore[arg-type]
     planned = await planner.plan([utterance(*texts, room_s=slot_s)])
     async with asyncio.TaskGroup() as group:
         checker = Checker(config, pools, "pt", progress, group)  # type: ignore[arg-type]

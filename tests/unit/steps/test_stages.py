@@ -12,6 +12,7 @@ import pytest
 
 from actors.errors import ConfigError, ItemError, MediaError
 from actors.sentences import as_sentence
+from actors.spoken.lexicon import Lexicon
 from actors.types import (
     ASR_HZ,
     Candidate,
@@ -47,6 +48,8 @@ from cluster.streams import ordered_map
 from cluster.timing.fit import Fit, Rung
 from cluster.timing.pace import Pace
 from cluster.timing.ranking import Standing
+
+LEXICON = Lexicon({}, "pt", takes_ipa=False)
 
 HZ = 24_000
 
@@ -426,8 +429,8 @@ class Stage:
 
     def __init__(self, config: Config, pool: FakePool, meaning: Any = None, progress: Progress | None = None) -> None:
         progress, pace = progress or Progress(job="test"), Pace()
-        self.planner = Planner(config, pool, "pt", progress, meaning, pace)  # type: ignore[arg-type]
-        self.speaker = Speaker(config, pool, "pt", progress, pace)  # type: ignore[arg-type]
+        self.planner = Planner(config, pool, "pt", progress, meaning, pace, LEXICON)  # type: ignore[arg-type]
+        self.speaker = Speaker(config, pool, "pt", progress, pace, LEXICON)  # type: ignore[arg-type]
 
     async def speak(self, *unit: Utterance) -> list[Spoken]:
         planned = with_neighbours(each(await self.planner.plan(unit)))
