@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from actors.errors import MediaError
 from cluster.batch.runner import ItemOutcome
-from cluster.config.load import item_config
+from cluster.config.load import MACHINE_SECTIONS, item_config
 from cluster.config.schema import Config
 from cluster.flags import Flag
 from cluster.manifest import Manifest
@@ -116,7 +116,7 @@ def fingerprint(job: Job, config: Config) -> str:
     """Hash of a job's inputs and settings. Reads the identity of remote inputs over the network."""
     own = item_config(config, job.settings).model_dump(
         mode="json",
-        exclude={"ray": True, "drivers": True, "store": True, "trace": True, "pipeline": True, "quality": {"strict"}},
+        exclude=dict.fromkeys((*MACHINE_SECTIONS, "drivers", "pipeline"), True) | {"quality": {"strict"}},
     )
     remote = job.remote
     inputs = [job.source_location]
