@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 from actors.host import BatchReport
+from cluster.analysis import replay_engine
 from cluster.analysis.call_model import CallModel
 from cluster.analysis.replay_engine import RecordedRequest
 from cluster.analysis.virtual_clock import run_in_virtual_time
@@ -22,7 +23,7 @@ from cluster.config.schema import PoolConfig, StageConfig
 from cluster.pools.pool import Pool
 from cluster.pools.replicas import Replica
 
-ENGINE = StageConfig(engine="cluster.analysis.replay_engine").engine
+ENGINE = replay_engine.__name__
 FOREVER_S = 1e7
 
 

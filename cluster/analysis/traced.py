@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from actors.errors import ConfigError
+from cluster.analysis.bottleneck import StageLoad
 from cluster.analysis.call_model import CallModel
 from cluster.analysis.replay import ReplayedPool, delivery_s, replay
 from cluster.analysis.replay_engine import RecordedRequest
@@ -18,16 +19,9 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PoolUse:
+class PoolUse(StageLoad):
     """The work of one pool, and the idle time of one of its replicas, on average, by cause."""
 
-    pool: str
-    setting: str
-    """Key of the setting that adds a replica."""
-    replicas: int
-    num_items: int
-    num_batches: int
-    engine_s: float
     wait_s: float
     """Mean wait of a request, until it went to a replica."""
     starting_s: float
@@ -38,11 +32,6 @@ class PoolUse:
     """Requests waited, though the replica was idle: the way to it, or a driver that was busy."""
     tail_s: float
     """After the last request: the steps behind it."""
-
-    @property
-    def bound_s(self) -> float:
-        """Least time in which its replicas could do the work."""
-        return self.engine_s / min(self.replicas, self.num_batches)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
