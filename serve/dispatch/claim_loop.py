@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
+from cluster.logs import log_context
+from cluster.tracing.spans import TraceParent, in_trace
 from serve.dispatch.health import Health
 from serve.jobs.database import until_it_answers
+from serve.jobs.tables import Dub
 from serve.storage.files import JobFiles
 
 W = TypeVar("W")
+
+
+@contextmanager
+def job_context(dub: Dub) -> Iterator[None]:
+    """Work on a claimed job inside: log records name it, and spans belong to the trace of the request that made it."""
+    request = TraceParent.read(dub.traceparent)
+    with log_context(job=dub.id, trace="-" if request is None else request.trace_id), in_trace(request):
+        yield
 
 
 class ClaimLoop:

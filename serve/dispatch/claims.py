@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from actors.errors import DubbingError, first_of
-from cluster.logs import log_context
-from cluster.tracing.spans import TraceParent, in_trace
 from serve import metrics
 from serve.dispatch.attempt import DubAttempts, SourceGoneError
-from serve.dispatch.claim_loop import ClaimLoop
+from serve.dispatch.claim_loop import ClaimLoop, job_context
 from serve.dispatch.fetches import SourceFetcher
 from serve.dispatch.health import Health
 from serve.errors import unexpected
@@ -167,8 +165,7 @@ class JobRunner:
 
     async def _run_leased(self, dub: Dub, languages: tuple[str, ...]) -> None:
         """Run a job until it is done, failed, or must stop here."""
-        request = TraceParent.read(dub.traceparent)
-        with log_context(job=dub.id, trace="-" if request is None else request.trace_id), in_trace(request):
+        with job_context(dub):
             try:
                 outcome = await self._attempt(dub, languages)
             except LeaseLostError:

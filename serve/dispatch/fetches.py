@@ -12,12 +12,10 @@ from collections.abc import Callable
 
 from actors.errors import DubbingError, MediaError
 from cluster.config.schema import Config
-from cluster.logs import log_context
 from cluster.media.sandbox import inspect
 from cluster.storage.http import fetch
 from cluster.streams import in_own_thread
-from cluster.tracing.spans import TraceParent
-from serve.dispatch.claim_loop import ClaimLoop
+from serve.dispatch.claim_loop import ClaimLoop, job_context
 from serve.dispatch.health import Health
 from serve.errors import unexpected
 from serve.jobs.api_keys import KeyRing
@@ -97,8 +95,7 @@ class SourceFetcher:
 
     async def _run_leased(self, dub: Dub) -> None:
         """Fetch the source of a job for as long as the job is held."""
-        request = TraceParent.read(dub.traceparent)
-        with log_context(job=dub.id, trace="-" if request is None else request.trace_id):
+        with job_context(dub):
             fetching = asyncio.create_task(self._fetch(dub))
             try:
                 while not fetching.done():
