@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from cluster.metrics.meters import SECONDS, MetricCounter, MetricGauge, MetricHistogram
 
@@ -31,8 +30,6 @@ _oldest_wait_s = MetricGauge("raydub_dubs_oldest_wait_seconds", "Wait of the que
 _leases = MetricGauge("raydub_leases", "Dubs that this dispatcher holds a lease of.")
 _lost_leases = MetricCounter("raydub_lost_leases", "Dubs that this dispatcher stopped, as another one holds them.")
 
-_num_open = _num_followers = 0
-
 
 def count_request(route: str, method: str, status: int, answer_s: float) -> None:
     """Count a request whose answer began after so long. Routes are templates, so that they are few."""
@@ -42,30 +39,14 @@ def count_request(route: str, method: str, status: int, answer_s: float) -> None
     _answer_s.observe(answer_s, tags)
 
 
-@contextmanager
-def open_request() -> Iterator[None]:
+def open_request() -> AbstractContextManager[None]:
     """Count a request as open inside."""
-    global _num_open
-    _num_open += 1
-    _open_requests.set(_num_open)
-    try:
-        yield
-    finally:
-        _num_open -= 1
-        _open_requests.set(_num_open)
+    return _open_requests.one_more()
 
 
-@contextmanager
-def following() -> Iterator[None]:
+def following() -> AbstractContextManager[None]:
     """Count a follower of a dub's events inside."""
-    global _num_followers
-    _num_followers += 1
-    _followers.set(_num_followers)
-    try:
-        yield
-    finally:
-        _num_followers -= 1
-        _followers.set(_num_followers)
+    return _followers.one_more()
 
 
 def note_event(lag_s: float) -> None:

@@ -7,7 +7,8 @@ rules do for Ray's endpoints and for that of a process without Ray. A record cos
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import prometheus_client
@@ -71,6 +72,18 @@ class MetricGauge(_Meter[prometheus_client.Gauge]):
     """A value that goes up and down. It is exported until it is replaced."""
 
     _kind = prometheus_client.Gauge
+    _num_inside = 0
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """The value is the number of those that are inside now, on one event loop. For a gauge without tags."""
+        self._num_inside += 1
+        self.set(self._num_inside)
+        try:
+            yield
+        finally:
+            self._num_inside -= 1
+            self.set(self._num_inside)
 
     def set(self, value: float, tags: Mapping[str, str] = NO_TAGS) -> None:
         self._tagged(tags).set(value)
