@@ -181,20 +181,20 @@ class ActorHost:
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix=f"{task}-{engine}-prepare")
 
     def load(self) -> float:
-        return _submit(self._thread, self._host.load).result()
+        return submit_in_context(self._thread, self._host.load).result()
 
     def run(self, batch: Sequence[Any]) -> BatchReport:
-        return _submit(self._preparing, self._start, batch).result().result()
+        return submit_in_context(self._preparing, self._start, batch).result().result()
 
     def _start(self, batch: Sequence[Any]) -> Future[BatchReport]:
         """Prepare a batch, then let the engine run it after those prepared before."""
-        return _submit(self._thread, self._host.run, batch, self._host.prepare(batch))
+        return submit_in_context(self._thread, self._host.run, batch, self._host.prepare(batch))
 
     def close(self) -> None:
         self._thread.submit(self._host.close).result()
 
 
-def _submit(executor: ThreadPoolExecutor, function: Callable[..., T], *args: Any) -> Future[T]:
+def submit_in_context(executor: ThreadPoolExecutor, function: Callable[..., T], *args: Any) -> Future[T]:
     """Run on another thread in this context, which tells what log records are about."""
     return executor.submit(contextvars.copy_context().run, function, *args)
 

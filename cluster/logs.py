@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
 
+JOB_FIELDS = ("job", "trace")
+"""Those that tell of a job."""
 FIELDS = ("job", "stage", "replica", "trace")
 NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 _context: ContextVar[Mapping[str, str]] = ContextVar("log_context", default=NO_FIELDS)
@@ -121,7 +123,7 @@ def fields() -> Mapping[str, str]:
 def fields_of_jobs(jobs: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """Job and trace of a batch's records: those of each request in it, as far as they are few."""
     jobs = list(jobs)
-    found = {name: dict.fromkeys(each[name] for each in jobs if name in each) for name in ("job", "trace")}
+    found = {name: dict.fromkeys(each[name] for each in jobs if name in each) for name in JOB_FIELDS}
     return {
         name: ",".join([*list(values)[:MAX_VALUES], *(["…"] if len(values) > MAX_VALUES else [])])
         for name, values in found.items()

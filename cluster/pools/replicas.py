@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ import ray
 import ray.exceptions
 
 from actors.errors import DeviceLostError, DubbingError, EngineError, EngineLoadError
-from actors.host import BatchReport, EngineHost
+from actors.host import BatchReport, EngineHost, submit_in_context
 from actors.types import Task
 from cluster import logs
 from cluster.config.schema import StageConfig
@@ -116,7 +115,7 @@ class InlineReplica(Replica):
 
     async def _call(self, function: Callable[..., Any], *args: Any) -> Any:
         try:
-            call = self._thread.submit(contextvars.copy_context().run, function, *args)
+            call = submit_in_context(self._thread, function, *args)
         except RuntimeError as error:  # the executor was shut down
             raise ReplicaDiedError("replica was stopped") from error
         done = asyncio.wrap_future(call)
@@ -209,7 +208,7 @@ class RayReplica(Replica):
 
     async def run(self, batch: Sequence[Any]) -> BatchReport:
         # Stage and replica are known there.
-        fields = {name: value for name, value in logs.fields().items() if name in ("job", "trace")}
+        fields = {name: value for name, value in logs.fields().items() if name in logs.JOB_FIELDS}
         report: BatchReport = await self._call(self._actor.run, batch, fields)
         return report
 
