@@ -27,6 +27,7 @@ from pathlib import Path
 
 import httpx
 
+from bench.bench_serve import wait_until_ready
 from serve.jobs.api_keys import hash_key
 from tests import bombs, media
 from tests.api.server import STANDINS, free_port
@@ -51,12 +52,7 @@ def service(folder: Path) -> Iterator[str]:
     command += ["--log-level", "error", *(part for each in settings for part in ("--set", each))]
     process = subprocess.Popen(command)
     try:
-        while True:
-            assert process.poll() is None, "the service ended"
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
-                    break
-            time.sleep(0.2)
+        wait_until_ready(process, f"http://127.0.0.1:{port}")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()

@@ -53,6 +53,15 @@ MEMORY_EVERY_S = 5.0
 SENTENCE = "The harbour master counted the ships that came home before the storm"
 
 
+def wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
+    while True:
+        assert process.poll() is None, "the service ended"
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        time.sleep(0.2)
+
+
 @contextlib.contextmanager
 def service(folder: Path, mode: str) -> Iterator[tuple[str, psutil.Process]]:
     with socket.socket() as free:
@@ -64,12 +73,7 @@ def service(folder: Path, mode: str) -> Iterator[tuple[str, psutil.Process]]:
     process = subprocess.Popen([*command, *(part for each in settings for part in ("--set", each))])
     url = f"http://127.0.0.1:{port}"
     try:
-        while True:
-            assert process.poll() is None, "the service ended"
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{url}/readyz").status_code == 200:
-                    break
-            time.sleep(0.5)
+        wait_until_ready(process, url)
         yield url, psutil.Process(process.pid)
     finally:
         process.terminate()

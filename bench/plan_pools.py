@@ -7,6 +7,7 @@ real requests: some thousand lines take a minute.
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -82,15 +83,7 @@ class _Driver:
         hours, bounds = media_s / 3600, self._config.pipeline
         num_lines = max(1, round(hours * self._workload.lines_per_hour))
         num_windows = max(1, round(media_s / WINDOW_S))
-        weight = job_weight(media_s)
-
-        def asking(kind: PoolOfDriver, per_unit: float, pool: Pool) -> Submit:
-            async def ask(unit: int) -> int:
-                number = math.ceil((unit + 1) * per_unit - 1e-6) - math.ceil(unit * per_unit - 1e-6)
-                await asyncio.gather(*(pool.submit(unit, order=unit, job=name, weight=weight) for _ in range(number)))
-                return unit
-
-            return ask
+        asking = functools.partial(_asking, name, job_weight(media_s))
 
         async def windows() -> AsyncIterator[int]:
             for window in range(num_windows):
@@ -102,7 +95,7 @@ class _Driver:
             for kind in self._cluster.pools:
                 if kind.work.shared_per_hour:
                     per_window = kind.work.shared_per_hour * hours / num_windows
-                    await asking(kind, per_window, self._pools[kind.work.name][0])(window)
+                    await asking(per_window, self._pools[kind.work.name][0])(window)
             return range(num_lines * window // num_windows, num_lines * (window + 1) // num_windows)
 
         def steps_of(language: int) -> tuple[list[Submit], list[Submit]]:
@@ -112,7 +105,7 @@ class _Driver:
                 if kind.work.language_per_hour:
                     own = self._pools[kind.work.name]
                     per_line = kind.work.language_per_hour / self._workload.lines_per_hour
-                    step = asking(kind, per_line, own[language % len(own)])
+                    step = asking(per_line, own[language % len(own)])
                     (beside if kind.work.task == "transcription" else path).append(step)
             return path, beside
 
@@ -129,6 +122,17 @@ class _Driver:
         async with tee(heard, self._languages, bounds.max_utterances) as readers, asyncio.TaskGroup() as group:
             for language, reader in enumerate(readers):
                 group.create_task(branch(language, reader))
+
+
+def _asking(job: str, weight: float, per_unit: float, pool: Pool) -> Submit:
+    """A step that makes so many requests for each unit, on average."""
+
+    async def ask(unit: int) -> int:
+        number = math.ceil((unit + 1) * per_unit - 1e-6) - math.ceil(unit * per_unit - 1e-6)
+        await asyncio.gather(*(pool.submit(unit, order=unit, job=job, weight=weight) for _ in range(number)))
+        return unit
+
+    return ask
 
 
 def wall_s(
