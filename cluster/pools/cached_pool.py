@@ -136,7 +136,8 @@ class CachedPool:
         self._starting = asyncio.Lock()
         self._has_started = False
         self._in_flight: dict[tuple[Key, bool], _InFlight] = {}
-        self._writes: set[asyncio.Task[bool]] = set()
+        self._writes: dict[asyncio.Task[bool], Key] = {}
+        self._unstored: dict[Key, Any] = {}
         self._num_hits = self._num_misses = self._num_corrupt = self._num_shared = 0
 
     async def start(self) -> None:
@@ -205,16 +206,20 @@ class CachedPool:
         await self.start()
         result = await submit()
         writing = await self._store.keep(key, result)
-        self._writes.add(writing)
+        self._writes[writing] = key
+        self._unstored[key] = result
         writing.add_done_callback(self._after_write)
         return result
 
     def _after_write(self, writing: asyncio.Task[bool]) -> None:
-        self._writes.discard(writing)
+        self._unstored.pop(self._writes.pop(writing), None)
         if not writing.cancelled() and not writing.result():
             count_lookup(self.name, "unkept")
 
     async def _find(self, key: Key) -> Any:
+        """The stored result, or the one that is being stored; None if there is none."""
+        if key in self._unstored:
+            return self._unstored[key]
         try:
             return await self._store.find(key)
         except CorruptValueError:

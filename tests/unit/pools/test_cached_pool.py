@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,6 +121,21 @@ async def test_other_requests_are_computed(store: Store) -> None:
         texts = [text_of(await front.submit(hello(text))) for text in ("a", "b", "a")]
     assert texts == ["a 1", "b 2", "a 1"]
     assert front.stats().num_misses == 2
+
+
+async def test_a_result_that_is_being_stored_is_found(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_write, put, pool = threading.Event(), store.put, FakePool()
+
+    def put_late(*arguments: Any) -> None:
+        may_write.wait()
+        put(*arguments)
+
+    monkeypatch.setattr(store, "put", put_late)
+    async with opened(store, pool) as front:
+        texts = [text_of(await front.submit(hello())) for _ in range(2)]
+        may_write.set()
+    assert texts == ["hello 1", "hello 1"]
+    assert (front.stats().num_misses, front.stats().num_hits) == (1, 1)
 
 
 async def test_equal_requests_under_way_are_one(store: Store) -> None:
