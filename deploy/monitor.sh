@@ -12,7 +12,15 @@ command -v prometheus >/dev/null || {
 }
 work=$(mktemp -d)
 data=${MONITOR_DATA:-$work}
-trap 'kill $(jobs -p) 2>/dev/null || true; wait || true; rm -rf "$work"' EXIT
+
+tidy() {
+  trap '' INT TERM # make passes on the signal that the terminal sent already
+  kill $(jobs -p) 2>/dev/null || true
+  wait || true
+  rm -rf "$work"
+}
+trap tidy EXIT
+trap 'trap "" INT TERM; exit 143' INT TERM
 
 cp "$here"/prometheus/*.yml "$work"
 if (($#)); then
