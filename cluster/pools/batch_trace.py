@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import functools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from actors.host import BatchReport
 from cluster.pools.request_queue import PendingRequest
 from cluster.tracing.spans import EPOCH_S, SpanContext, SpanSink, TraceSpan, new_span_id
+
+
+class _Request(NamedTuple):
+    """What is told of a request: neither itself, which may be large, nor its result."""
+
+    outer: SpanContext
+    kind: str
+    cost: float
+    order: float
+    priority: int
+    job: str
+    queued_s: float
+
+
+class _Batch(NamedTuple):
+    pool: str
+    replica: int
+    num_items: int
+    cost: float
+    sent_s: float
+    began_s: float
+    ended_s: float
+    answered_s: float
+    is_lost: bool
 
 
 def trace_batch(
@@ -20,70 +45,61 @@ def trace_batch(
 ) -> None:
     """Record a batch that was answered, or was lost with its replica if there is no report.
 
-    Times are those of the event loop.
+    Times are those of the event loop. Jobs that share pools have one sink.
     """
-    traced = [entry for entry in entries if entry.span is not None]
+    traced = [
+        _Request(span, type(each.request).__name__, each.cost, each.order, each.priority, each.job, each.queued_s)
+        for each in entries
+        if (span := each.span) is not None
+    ]
     if not traced:
         return
     sent_s, answered_s = sent_s + EPOCH_S, answered_s + EPOCH_S
     began_s, ended_s = _engine_times(report, sent_s, answered_s)
-    outcome = {} if report is not None else {"error": "lost"}
+    cost = sum(entry.cost for entry in entries)
+    batch = _Batch(pool, replica, len(entries), cost, sent_s, began_s, ended_s, answered_s, report is None)
+    traced[0].outer.sink.add_later(functools.partial(_spans, batch, traced), len(traced) + 1)
+
+
+def _spans(batch: _Batch, requests: Sequence[_Request]) -> Iterator[TraceSpan]:
+    """Each request from its submission to its answer, and the batch while an engine worked on it."""
+    outcome = {"error": "lost"} if batch.is_lost else {}
     ids = []
-    for entry in traced:
-        assert entry.span is not None
-        queued_s = entry.queued_s + EPOCH_S
-        after_s = {
-            "sent_after_s": sent_s - queued_s,
-            "began_after_s": began_s - queued_s,
-            "ended_after_s": ended_s - queued_s,
-        }
-        span = _request_span(
-            pool, entry, entry.span, (queued_s, answered_s), {"replica": replica, **after_s, **outcome}
+    for request in requests:
+        queued_s = request.queued_s + EPOCH_S
+        ids.append(new_span_id())
+        yield TraceSpan(
+            name=batch.pool,
+            kind="request",
+            track=batch.pool,
+            lane="waiting",
+            begin_s=queued_s,
+            end_s=batch.answered_s,
+            item=request.outer.item,
+            trace_id=request.outer.trace_id,
+            span_id=ids[-1],
+            parent_id=request.outer.span_id,
+            attributes={
+                "request": request.kind,
+                "cost": request.cost,
+                "order": request.order,
+                "priority": request.priority,
+                "job": request.job,
+                "replica": batch.replica,
+                "sent_after_s": batch.sent_s - queued_s,
+                "began_after_s": batch.began_s - queued_s,
+                "ended_after_s": batch.ended_s - queued_s,
+                **outcome,
+            },
         )
-        ids.append(span.span_id)
-        entry.span.sink.add(span)
-    told = {"num_items": len(entries), "cost": sum(entry.cost for entry in entries), "requests": ids, **outcome}
-    batch = _batch_span(pool, replica, (began_s, ended_s), told)
-    for sink in _sinks(traced):
-        sink.add(batch)
-
-
-def _request_span(
-    pool: str, entry: PendingRequest, outer: SpanContext, span_s: tuple[float, float], attributes: Mapping[str, Any]
-) -> TraceSpan:
-    """A request, from its submission to its answer."""
-    return TraceSpan(
-        name=pool,
-        kind="request",
-        track=pool,
-        lane="waiting",
-        begin_s=span_s[0],
-        end_s=span_s[1],
-        item=outer.item,
-        trace_id=outer.trace_id,
-        span_id=new_span_id(),
-        parent_id=outer.span_id,
-        attributes={
-            "request": type(entry.request).__name__,
-            "cost": entry.cost,
-            "order": entry.order,
-            "priority": entry.priority,
-            "job": entry.job,
-            **attributes,
-        },
-    )
-
-
-def _batch_span(pool: str, replica: int, span_s: tuple[float, float], attributes: Mapping[str, Any]) -> TraceSpan:
-    """A batch, while the engine worked on it."""
-    return TraceSpan(
-        name=f"batch of {attributes['num_items']}",
+    yield TraceSpan(
+        name=f"batch of {batch.num_items}",
         kind="batch",
-        track=pool,
-        lane=f"replica {replica}",
-        begin_s=span_s[0],
-        end_s=span_s[1],
-        attributes=attributes,
+        track=batch.pool,
+        lane=f"replica {batch.replica}",
+        begin_s=batch.began_s,
+        end_s=batch.ended_s,
+        attributes={"num_items": batch.num_items, "cost": batch.cost, "requests": ids, **outcome},
     )
 
 
@@ -109,8 +125,3 @@ def _engine_times(report: BatchReport | None, sent_s: float, answered_s: float) 
     latest_s = max(sent_s, answered_s - report.run_s)
     began_s = latest_s if report.began_s is None else min(max(sent_s, report.began_s), latest_s)
     return began_s, min(began_s + report.run_s, answered_s)
-
-
-def _sinks(entries: Sequence[PendingRequest]) -> list[SpanSink]:
-    found = {id(entry.span.sink): entry.span.sink for entry in entries if entry.span is not None}
-    return list(found.values())

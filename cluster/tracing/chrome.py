@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,9 @@ class TraceFile:
     path: Path
     max_events: int
     started_s: float = field(default_factory=now_s)
-    _spans: list[TraceSpan] = field(default_factory=list)
+    _spans: list[Callable[[], Iterable[TraceSpan]]] = field(default_factory=list)
     _pools: dict[str, PoolSetting] = field(default_factory=dict)
+    _num_events: int = 0
     _num_dropped: int = 0
 
     def __post_init__(self) -> None:
@@ -58,17 +59,25 @@ class TraceFile:
             raise ConfigError(f"the folder of a trace must exist; {self.path.absolute().parent} does not; make it")
 
     def add(self, span: TraceSpan) -> None:
-        if len(self._spans) < self.max_events:
-            self._spans.append(span)
+        self.add_later(lambda: (span,), 1)
+
+    def add_later(self, spans: Callable[[], Iterable[TraceSpan]], number: int) -> None:
+        if self._num_events + number <= self.max_events:
+            self._num_events += number
+            self._spans.append(spans)
         else:
-            self._num_dropped += 1
+            self._num_dropped += number
 
     def note_pool(self, name: str, setting: PoolSetting) -> None:
         self._pools[name] = setting
 
     def write(self) -> None:
         """Write the file, whole or not at all. A dub does not fail for it."""
-        trace = Trace(spans=tuple(self._spans), pools=self._pools, num_dropped=self._num_dropped)
+        trace = Trace(
+            spans=tuple(span for make in self._spans for span in make()),
+            pools=self._pools,
+            num_dropped=self._num_dropped,
+        )
         try:
             replace_bytes(self.path, json.dumps(document(trace, self.started_s), separators=(",", ":")).encode())
         except OSError as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import platform
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,15 @@ class Tracer:
             self._file.add(span)
         if self._export is not None:
             self._export.add(span)
+
+    def add_later(self, spans: Callable[[], Iterable[TraceSpan]], number: int) -> None:
+        if self._export is not None:
+            made = tuple(spans())
+            for span in made:
+                self._export.add(span)
+            spans = functools.partial(iter, made)
+        if self._file is not None:
+            self._file.add_later(spans, number)
 
     def note_pool(self, name: str, setting: str, config: BaseModel) -> None:
         """Note the settings of a pool for the file."""
