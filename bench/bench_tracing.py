@@ -1,8 +1,10 @@
 """Measures what metrics and traces cost: the orchestration bench's work with both, and without either.
 
-    python bench/bench_tracing.py [--pools 4,2,10] [--segments 200] [--pairs 10] [--of both|traces] [--json]
+    python bench/bench_tracing.py [--pools 4,2,10] [--segments 40] [--pairs 100] [--of both|traces] [--json]
 
-Pairs of runs, one after the other on the same warm pools of Ray actors that sleep; the order within a pair alternates.
+Many pairs of short runs, one after the other on the same warm pools of Ray actors that sleep, as the speed of a shared
+machine changes by a third within some seconds; the order within a pair alternates. Ray is told of the metrics at the
+end of each run, and not in between.
 With: metrics are counted, and a trace is kept for a file. Without: meters do nothing, and nothing is recorded; with
 ``--of traces``, metrics are counted in both. CPU is that of the driver. The result is the median ratio over the pairs,
 with a bootstrap interval of 95 %.
@@ -29,7 +31,8 @@ import numpy as np
 from bench.contenders import MAX_PENDING, Stage, ray_cluster, stages_of, warm
 from cluster.config.load import load_config
 from cluster.config.schema import BatchLimits, PoolConfig, StageConfig
-from cluster.metrics.meters import MetricCounter, MetricGauge, MetricHistogram
+from cluster.metrics import meters
+from cluster.metrics.meters import MetricCounter, MetricGauge, MetricHistogram, export
 from cluster.pools.cached_pool import PoolLike
 from cluster.pools.pool_set import PoolSet
 from cluster.streams import ordered_map
@@ -95,6 +98,7 @@ async def run(owner: PoolSet, pools: Sequence[PoolLike], num_segments: int, *, i
         elif of == "both":
             stack.enter_context(nothing_counted())
         await segments()
+        export()
     return Run(wall_s=time.monotonic() - start_s, cpu_s=time.process_time() - start_cpu_s)
 
 
@@ -133,11 +137,12 @@ def ratio(pairs: Sequence[tuple[Run, Run]], key: str) -> tuple[float, float, flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pools", default="4,2,10", help="translators,aligners,speakers")
-    parser.add_argument("--segments", type=int, default=200)
-    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--segments", type=int, default=40)
+    parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--of", choices=("both", "traces"), default="both", help="what is switched off")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    meters.EXPORT_EVERY_S = 1e6
     stages = stages_of(*(int(number) for number in options.pools.split(",")))
     with ray_cluster(), tempfile.TemporaryDirectory() as folder:
         pairs = asyncio.run(measure(stages, options.segments, options.pairs, options.of, Path(folder) / "trace.json"))

@@ -36,7 +36,7 @@ def count_request(route: str, method: str, status: int, answer_s: float) -> None
     tags = {"route": route, "method": method if method in KNOWN_METHODS else "other"}
     kind = str(status) if status == TOO_MANY else f"{status // 100}xx"
     _requests.inc(1, {**tags, "status": kind})
-    _answer_s.observe(answer_s, tags)
+    _answer_s.observe(answer_s, tags=tags)
 
 
 def open_request() -> AbstractContextManager[None]:

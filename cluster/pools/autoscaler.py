@@ -19,6 +19,8 @@ from cluster.pools.scaling import PoolSnapshot, Resources, Trend, scale_targets
 
 log = logging.getLogger(__name__)
 
+REPORT_EVERY_S = 1.0
+"""For metrics; a look for the scaling is more frequent."""
 CAPACITY_INTERVAL_S = 10.0
 """Seconds between two looks at the cluster's GPUs."""
 
@@ -33,7 +35,7 @@ class Autoscaler:
         self._interval_s = config.interval_s
         self._capacity = capacity if config.max_gpus is None else _unlimited
         self._cluster_gpus = math.inf
-        self._capacity_at_s = -math.inf
+        self._capacity_at_s = self._reported_at_s = -math.inf
         self.budget = Resources(
             cpus=math.inf if config.max_cpus is None else config.max_cpus,
             gpus=math.inf if config.max_gpus is None else config.max_gpus,
@@ -114,7 +116,11 @@ class Autoscaler:
                         before.num_busy,
                     )
                 pool.resize(target)
-            pool.report()
+        if now_s >= self._reported_at_s + REPORT_EVERY_S:
+            self._reported_at_s = now_s
+            for pool in self._pools.values():
+                if pool.is_open:
+                    pool.report()
 
     def _limits(self) -> Resources:
         """The budget, and the cluster's GPUs, but never less than the pools cannot do without.

@@ -60,14 +60,22 @@ class PoolMetrics:
         self._tags = {"pool": pool}
         self._config, self._price = config, price
         self._measured: set[int] = set()
+        self._sent: list[tuple[int, float]] = []
+        self._done: list[float] = []
+        """Batches since the last ``set_state``, at which they are counted: a record after another takes a fifth."""
 
     def batch_sent(self, num_items: int, wait_s: float) -> None:
-        _batch_items.observe(num_items, self._tags)
-        _wait_s.observe(wait_s, self._tags)
+        self._sent.append((num_items, wait_s))
 
     def batch_done(self, run_s: float) -> None:
-        gpu_s, cpu_s = run_s * self._config.num_gpus, run_s * self._config.num_cpus
-        _engine_s.observe(run_s, self._tags)
+        self._done.append(run_s)
+
+    def _count_batches(self) -> None:
+        sent, self._sent, done, self._done = self._sent, [], self._done, []
+        _batch_items.observe(*(num_items for num_items, _ in sent), tags=self._tags)
+        _wait_s.observe(*(wait_s for _, wait_s in sent), tags=self._tags)
+        _engine_s.observe(*done, tags=self._tags)
+        gpu_s, cpu_s = sum(done) * self._config.num_gpus, sum(done) * self._config.num_cpus
         _gpu_s.inc(gpu_s, self._tags)
         _cpu_s.inc(cpu_s, self._tags)
         _cost.inc(self._price.cost(gpu_s, cpu_s), {**self._tags, "currency": self._price.currency})
@@ -79,6 +87,7 @@ class PoolMetrics:
         _failed_items.inc(number, self._tags)
 
     def set_state(self, queue_items: int, oldest_wait_s: float, replicas: dict[str, int]) -> None:
+        self._count_batches()
         _queue_items.set(queue_items, self._tags)
         _oldest_wait_s.set(oldest_wait_s, self._tags)
         for state, number in replicas.items():

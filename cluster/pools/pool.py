@@ -104,6 +104,7 @@ class Pool:
         self._dispatching.cancel()
         await asyncio.gather(self._dispatching, return_exceptions=True)
         await self._fleet.close()
+        self.report()
 
     @property
     def is_open(self) -> bool:

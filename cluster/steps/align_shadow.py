@@ -49,8 +49,8 @@ def try_second(
         "second strategy unit=%s method=%s second=%s breaks_moved=%d cosine=%.4f second_cosine=%.4f",
         *(unit.id, chosen.method, other.method, num_moved, own, its),
     )
-    _cosine.observe(own, {"strategy": config.strategy, "role": "spoken"})
-    _cosine.observe(its, {"strategy": second.strategy, "role": "second"})
+    _cosine.observe(own, tags={"strategy": config.strategy, "role": "spoken"})
+    _cosine.observe(its, tags={"strategy": second.strategy, "role": "second"})
     return tuple(
         SecondSpan(method=other.method, text=span.text, cosine=cosine, own_cosine=own_cosine)
         for span, cosine, own_cosine in zip(other.spans, cosines, own_cosines, strict=True)

@@ -110,7 +110,10 @@ async def test_the_lag_is_that_of_the_job_furthest_behind() -> None:
 def test_engine_time_is_counted_with_what_it_costs() -> None:
     growth = Growth()
     price = PriceConfig(gpu_hour=3.6, cpu_hour=0.36, currency="EUR")
-    PoolMetrics("speech/counted", PoolConfig(num_gpus=0.5, num_cpus=2), price).batch_done(10.0)
+    metrics = PoolMetrics("speech/counted", PoolConfig(num_gpus=0.5, num_cpus=2), price)
+    for run_s in (4.0, 6.0):
+        metrics.batch_done(run_s)
+    metrics.set_state(0, 0.0, {})
     assert growth.of("ray_raydub_pool_gpu_seconds_total", "speech/counted") == 5.0
     assert growth.of("ray_raydub_pool_cpu_seconds_total", "speech/counted") == 20.0
     cost = growth.of("ray_raydub_pool_cost_total", "EUR", "speech/counted")
