@@ -43,9 +43,11 @@ Times = Mapping[str, float]
 
 @contextlib.contextmanager
 def service(folder: Path) -> Iterator[str]:
-    keys = ", ".join(f"{{name: {name}, sha256: {hash_key(key)}}}" for name, key in (("one", FIRST), ("two", SECOND)))
-    limits = "serve.auth.limits={requests_per_min: 100000}"
-    settings = [f"serve.data_dir={folder}", "ray.mode=inline", "store.url=none", *STANDINS, limits]
+    limits = "limits: {requests_per_min: 100000}"
+    keys = ", ".join(
+        f"{{name: {name}, sha256: {hash_key(key)}, {limits}}}" for name, key in (("one", FIRST), ("two", SECOND))
+    )
+    settings = [f"serve.data_dir={folder}", "ray.mode=inline", "store.url=none", *STANDINS]
     settings += [f"serve.auth.keys=[{keys}]", "serve.storage.min_free_bytes=0"]
     port = free_port()
     command = [sys.executable, "-m", "serve.cli", "serve", "--config", "base", "--port", str(port)]

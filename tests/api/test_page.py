@@ -194,6 +194,22 @@ def test_the_keys_cookie_is_for_this_site_and_ends_soon(page: Page, service: Run
         assert "a key" not in keyed.evaluate("JSON.stringify(localStorage)")
 
 
+def test_a_link_opens_the_dub_that_it_names_and_no_other_path(page: Page, service: Running) -> None:
+    with service.client() as client:
+        dub_id = client.get("/v1/dubs").json()["dubs"][0]["id"]
+    for fragment, is_asked in ((f"{dub_id}/../../keys", False), ("dub_../../openapi.json", False), (dub_id, True)):
+        linked, paths = other_page(page), []
+        linked.on("request", lambda request, paths=paths: paths.append(request.url))
+        linked.goto(f"{service.url}/#{fragment}")
+        expect(linked.locator("#targets input").first).to_be_attached()
+        expect(linked.locator("#dubs button").first).to_be_attached()
+        if is_asked:
+            expect(linked.locator("#state")).to_be_visible()
+        assert any(dub_id in path for path in paths) == is_asked
+        assert not any("keys" in path or "openapi" in path for path in paths)
+        linked.close()
+
+
 def test_it_is_used_by_keyboard_and_fits_a_phone(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
