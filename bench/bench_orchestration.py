@@ -1,4 +1,5 @@
-"""Measures the same work against its lower bound: one call at a time, thread pools, Ray Data, Ray Serve, raydub.
+"""Measures the same work against its lower bound: one call at a time, thread pools, Ray Data, Ray Serve,
+Ray's actors alone, raydub.
 
     python bench/bench_orchestration.py [--pools 4,2,10 ...] [--segments 100 ...] [--repeats 3]
         [--plot docs/orchestration.svg] [--json]
@@ -14,7 +15,7 @@ CPU is that of the driver, Ray's daemons and all workers.
 Bounds: raydub within 1.05 × the lower bound in every case, and ahead of Ray Data and of Ray Serve; 100
 segments on 4 translators, 2 aligners and 10 speakers ≥ 12 × faster than one at a time, which is looked at
 where the lower bound allows it (--calls-of 8: a translation call of one segment does not); the first segment
-≥ 10 × earlier than stage by stage.
+≥ 10 × earlier than stage by stage; within 1.01 × the wall time of actors alone, and 1.3 × their CPU.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from bench.contenders import CONTENDERS, NEED_RAY, Stage, Timing, lower_bound_s,
 from bench.plots import drawn
 
 MAX_RATIO, MIN_SPEEDUP, MIN_EARLIER = 1.05, 12.0, 10.0
+MAX_RAW_WALL, MAX_RAW_CPU = 1.01, 1.3
 SERIAL = ("one at a time", "stage by stage")
 """Their pools are of one replica each, whatever the size: measured once, at the fewest segments."""
 BATCHED = ("raydub", "Ray Data")
@@ -93,6 +95,15 @@ def shows(rows: Sequence[Row]) -> dict[str, bool]:
         theirs = {(row.pools, row.num_segments): row.ratio for row in rows if row.contender == other}
         if theirs:
             found[f"ahead of {other}"] = all(row.ratio < theirs[row.pools, row.num_segments] for row in ours)
+    raw = {(row.pools, row.num_segments): row for row in rows if row.contender == "raw actors"}
+    if raw:
+        pairs = [(row, raw[row.pools, row.num_segments]) for row in ours]
+        found["wall within 1.01 of actors alone"] = all(
+            row.wall_s <= MAX_RAW_WALL * other.wall_s for row, other in pairs
+        )
+        found["CPU within 1.3 of actors alone"] = all(
+            row.cpu_ms_per_segment <= MAX_RAW_CPU * other.cpu_ms_per_segment for row, other in pairs
+        )
     serial = {row.contender: row for row in rows if row.contender in SERIAL}
     for row in ours:
         alone, staged = (serial.get(name) for name in SERIAL)

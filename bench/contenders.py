@@ -328,6 +328,67 @@ async def _ask(handle: Any, item: int) -> Any:
     return await handle.remote(item)
 
 
+# --- actors alone
+
+
+class RawStage:
+    def __init__(self, service_s: float) -> None:
+        self._service_s = service_s
+
+    def run(self, item: int) -> tuple[int, int]:
+        time.sleep(self._service_s)
+        return item, os.getpid()
+
+
+@contextmanager
+def raw_actors(stages: Sequence[Stage]) -> Iterator[Run]:
+    """Nothing above Ray: two calls in flight to each actor, a call to whichever has room, and a bounded number of
+    segments at a time. No retries, no turns between jobs, no order."""
+    import ray
+
+    actor: Any = ray.remote(num_cpus=0.01)(RawStage)
+    fleets = [[actor.remote(stage.service_s) for _ in range(stage.replicas)] for stage in stages]
+    rooms: list[asyncio.Queue[Any]] = []
+    for fleet in fleets:
+        rooms.append(asyncio.Queue())
+        for handle in fleet * MAX_ONGOING:
+            rooms[-1].put_nowait(handle)
+
+    async def ask(room: asyncio.Queue[Any], item: int) -> tuple[int, int]:
+        handle = await room.get()
+        try:
+            answer: tuple[int, int] = await handle.run.remote(item)
+            return answer
+        finally:
+            room.put_nowait(handle)
+
+    async def through(index: int) -> None:
+        for room in rooms:
+            await ask(room, index)
+
+    async def stream(num_segments: int) -> Timing:
+        meter = Meter()
+        pending = asyncio.Semaphore(MAX_PENDING)
+        await asyncio.sleep(EXTRACT_S)
+
+        async def segment(index: int) -> None:
+            async with pending:
+                await through(index)
+            meter.tick()
+
+        await asyncio.gather(*(segment(index) for index in range(num_segments)))
+        return meter.stop(num_segments)
+
+    with asyncio.Runner() as runner:
+        for room, stage in zip(rooms, stages, strict=True):
+            runner.run(warm(lambda item, room=room: ask(room, item), stage))
+        try:
+            yield lambda num_segments: runner.run(stream(num_segments))
+        finally:
+            for handle in itertools.chain.from_iterable(fleets):
+                ray.kill(handle)
+
+
 # --- raydub
 
 
@@ -396,6 +457,7 @@ CONTENDERS: dict[str, Callable[[Sequence[Stage]], Any]] = {
     "thread pools": thread_pools,
     "Ray Data": ray_data,
     "Ray Serve": ray_serve,
+    "raw actors": raw_actors,
     "raydub": raydub,
 }
-NEED_RAY = ("Ray Data", "Ray Serve", "raydub")
+NEED_RAY = ("Ray Data", "Ray Serve", "raw actors", "raydub")
