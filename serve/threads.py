@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
@@ -18,11 +19,14 @@ OWNER: ContextVar[str] = ContextVar("owner", default="")
 
 
 class FairThreads:
-    """Threads of their own for one kind of work. A thread that falls free goes to the owner with the fewest."""
+    """Threads of their own for one kind of work. A thread that falls free goes to the owner with the fewest.
 
-    def __init__(self, name: str, num_threads: int) -> None:
+    No owner has more than ``max_per_owner`` at a time, if that is given.
+    """
+
+    def __init__(self, name: str, num_threads: int, max_per_owner: int | None = None) -> None:
         self._executor = ThreadPoolExecutor(num_threads, thread_name_prefix=name)
-        self._limiter = AdmissionLimiter(num_threads, num_threads)
+        self._limiter = AdmissionLimiter(num_threads, max_per_owner or num_threads)
 
     async def run(self, function: Callable[..., R], *arguments: Any) -> R:
         """The result of the function. Its thread is taken until it ends, also if the caller is cancelled."""
@@ -47,9 +51,10 @@ def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *
 class Workers:
     """The threads of a dispatcher, by kind of work."""
 
-    def __init__(self, num_inspecting: int = 4, num_detecting: int = 1, num_extracting: int = 2) -> None:
-        self.inspecting = FairThreads("inspect", num_inspecting)
-        """Each waits for a process of the sandbox."""
+    def __init__(self, num_detecting: int = 1, num_extracting: int = 2) -> None:
+        num_inspecting = max(2, min(4, os.cpu_count() or 1))
+        self.inspecting = FairThreads("inspect", num_inspecting, max_per_owner=num_inspecting - 1)
+        """Each waits for a process of the sandbox, which takes a core: one is kept for other owners."""
         self.detecting = FairThreads("detect", num_detecting)
         """Detection of languages computes in the interpreter: 0.6 s for 2,048 texts."""
         self.extracting = FairThreads("extract", num_extracting)

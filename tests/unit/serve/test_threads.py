@@ -32,6 +32,27 @@ async def test_owners_take_turns_in_one_thread() -> None:
     threads.close()
 
 
+async def test_a_thread_is_kept_for_other_owners() -> None:
+    threads, gate, running = FairThreads("test", 2, max_per_owner=1), threading.Event(), Counter[str]()
+
+    def work(owner: str) -> None:
+        running[owner] += 1
+        gate.wait()
+
+    async def ask(owner: str) -> None:
+        OWNER.set(owner)
+        await threads.run(work, owner)
+
+    asked = [asyncio.create_task(ask(owner)) for owner in ("many", "many", "many", "few")]
+    while not running["few"]:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert running == {"many": 1, "few": 1}
+    gate.set()
+    await asyncio.gather(*asked)
+    assert running["many"] == 3
+    threads.close()
+
+
 async def test_a_caller_that_goes_frees_no_thread_that_still_works() -> None:
     threads, gate, running = FairThreads("test", 2), threading.Event(), Counter[str]()
 
