@@ -251,7 +251,7 @@ async def speak_branch(
 
 
 def _remember_cast(config: Config, prints: Mapping[str, Print], dubs: Sequence[FinishedDub]) -> None:
-    """Write the speakers and their voices to the cast file, if there is one. Raises ConfigError."""
+    """Write the speakers and their voices to the cast file, if there is one."""
     voices: dict[str, list[str]] = {}
     for line in (line for dub in dubs for line in dub.utterances):
         spoken = voices.setdefault(line.speaker, [])

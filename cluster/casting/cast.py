@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,11 +11,13 @@ from pathlib import Path
 
 from actors.engine import make_engine
 from actors.errors import ConfigError
-from cluster.casting.cast_file import CastFile, read_cast, remember
+from cluster.casting.cast_file import CastFile, locked, read_cast, remember
 from cluster.casting.voices import RegisteredVoice, named_voice, voice_for, voices_of
 from cluster.config.schema import Config, StageConfig
 from cluster.speakers.prints import Print
 from cluster.speakers.turns import SPEAKER_NAME
+
+log = logging.getLogger(__name__)
 
 FEMALE_FROM_HZ, MALE_TO_HZ = 175.0, 150.0
 """Between these a pitch tells nothing about the gender."""
@@ -70,16 +73,25 @@ def cast_of(config: Config, target: str, stage: StageConfig) -> Cast:
 
 
 def known_cast(config: Config) -> CastFile:
-    """The speakers of the cast file that the configuration names; nobody without one. Raises ConfigError."""
-    path = config.speakers.cast
-    return CastFile(model="") if path is None else read_cast(Path(path), _voice_model(config))
+    """The speakers of the cast file that the configuration names; nobody without one.
+
+    Raises ConfigError, also if the file could not be written.
+    """
+    if config.speakers.cast is None:
+        return CastFile(model="")
+    path = Path(config.speakers.cast)
+    with locked(path):
+        return read_cast(path, _voice_model(config))
 
 
 def remember_cast(config: Config, heard: Mapping[str, Print], voices: Mapping[str, Sequence[str]]) -> None:
-    """Add the speakers of a dub, with the voices that spoke for them, to the cast file. Raises ConfigError."""
+    """Add the speakers of a dub, with the voices that spoke for them, to the cast file. A dub does not fail for it."""
     settings = config.speakers
     if settings.cast is not None and heard:
-        remember(Path(settings.cast), _voice_model(config), heard, voices, settings.min_cast_likeness)
+        try:
+            remember(Path(settings.cast), _voice_model(config), heard, voices, settings.min_cast_likeness)
+        except ConfigError as error:
+            log.error("cast not updated, dub it again to have its speakers there: %s", error)
 
 
 def _voice_model(config: Config) -> str:

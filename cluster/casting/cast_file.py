@@ -6,7 +6,8 @@ A file is written after each dub, so that a series keeps its voices. Names and v
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -74,14 +75,21 @@ def remember(
 
     Known speakers keep their voices and their first print, so that a cast does not drift.
     """
+    with locked(path):
+        cast = _with(read_cast(path, model), heard, voices, min_likeness)
+        replace_bytes(path, json.dumps(cast.model_dump(), ensure_ascii=False).encode())
+    return cast
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """No other dub writes the file meanwhile. Raises ConfigError if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")):
-            cast = _with(read_cast(path, model), heard, voices, min_likeness)
-            replace_bytes(path, json.dumps(cast.model_dump(), ensure_ascii=False).encode())
+            yield
     except OSError as error:
         raise ConfigError(f"--cast must be a file that can be written; {path}: {error.strerror or error}") from error
-    return cast
 
 
 def _with(

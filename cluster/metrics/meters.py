@@ -157,13 +157,13 @@ class MetricGauge(_Meter[prometheus_client.Gauge]):
 
     def _export(self, records: Sequence[tuple[Tags, float]]) -> None:
         for tags, value in dict(records).items():
-            if self._told.get(tags) != value:
-                self._told[tags] = value
+            if self._in_ray.get(tags) != value:
+                self._in_ray[tags] = value
                 self._exported.set(value, dict(tags))
 
     @functools.cached_property
-    def _told(self) -> dict[Tags, float]:
-        """What Ray was told last."""
+    def _in_ray(self) -> dict[Tags, float]:
+        """The values that Ray has."""
         return {}
 
     @functools.cached_property

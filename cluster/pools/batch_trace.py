@@ -12,7 +12,7 @@ from cluster.tracing.spans import EPOCH_S, SpanContext, SpanSink, TraceSpan, new
 
 
 class _Request(NamedTuple):
-    """What is told of a request: neither itself, which may be large, nor its result."""
+    """A request in a trace: neither itself, which may be large, nor its result."""
 
     outer: SpanContext
     kind: str

@@ -12,7 +12,7 @@ import pytest
 from actors.diarization import campplus
 from actors.errors import ConfigError, EngineLoadError, ItemError
 from actors.types import ASR_HZ, Span, SpeakerTurn, VoicePrints, VoiceRequest, Window
-from cluster.casting.cast import cast_of, remember_cast
+from cluster.casting.cast import cast_of, known_cast, remember_cast
 from cluster.casting.voices import speech_stage
 from cluster.config.load import load_config
 from cluster.pools.pool_set import PoolSet
@@ -166,6 +166,22 @@ async def test_a_series_knows_its_speakers_again(tmp_path: Path) -> None:
     assert [speakers(each) for each in again] == [["C1", "C1"], ["C2", "C1"], ["C2"]]
     cast = cast_of(config, "pt", speech_stage(config, "pt"))
     assert [cast.voice_of(speaker, 220.0) for speaker in ("C2", "C1", "S3")] == ["pm_alex", "pm_santa", "pf_dora"]
+
+
+def test_a_cast_that_cannot_be_written_is_refused_before_the_dub_and_told_after_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = ["diarization.engine=tests.standins.tells_apart"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="--cast must be a file that can be written"):
+        known_cast(load_config("offline", [*settings, f"speakers.cast={tmp_path / 'file' / 'show.json'}"]))
+    path = tmp_path / "show.json"
+    config = load_config("offline", [*settings, f"speakers.cast={path}"])
+    assert known_cast(config).speakers == ()
+    path.write_text("meanwhile something else")
+    remember_cast(config, {"S1": (1.0, 0.0)}, {"S1": ["pm_santa"]})
+    assert "cast not updated" in caplog.text
+    assert path.read_text() == "meanwhile something else"
 
 
 async def test_without_the_model_all_have_one_voice_unless_speakers_were_asked_for(
