@@ -30,7 +30,9 @@ def read_rttm(path: Path) -> list[SpeakerTurn]:
         fields = line.split()
         if not fields or line.startswith(";;") or fields[0] in IGNORED:
             continue
-        turns.append(_turn(fields, f"line {number} of {path}"))
+        turn = _turn(fields, f"line {number} of {path}")
+        if turn.end_s > turn.start_s:  # real files have turns of no length
+            turns.append(turn)
         recordings.add(fields[1])
     if len(recordings) > 1:
         raise ConfigError(f"{path} must be about one recording; it names {', '.join(sorted(recordings)[:5])}")
@@ -49,8 +51,8 @@ def _turn(fields: list[str], where: str) -> SpeakerTurn:
         start_s, duration_s = float(fields[3]), float(fields[4])
     except ValueError as error:
         raise ConfigError(f"{where} must have its start and duration in seconds; {error}") from error
-    if not (math.isfinite(start_s) and math.isfinite(duration_s) and start_s >= 0 and duration_s > 0):
+    if not (math.isfinite(start_s) and math.isfinite(duration_s) and start_s >= 0 and duration_s >= 0):
         raise ConfigError(
-            f"{where} must start at 0 or later and have a duration above 0; found {fields[3]} and {fields[4]}"
+            f"{where} must start at 0 or later and have a duration of 0 or more; found {fields[3]} and {fields[4]}"
         )
     return SpeakerTurn(start_s=media_time(start_s), end_s=media_time(start_s + duration_s), speaker=fields[7])

@@ -51,8 +51,8 @@ def test_lines_come_in_order_of_time_and_comments_are_left_out(tmp_path: Path) -
     [
         ("SPEAKER talk 1 x 1.0 <NA> <NA> Ana <NA> <NA>", "line 2 .* in seconds"),
         ("SPEAKER talk 1 -1 1.0 <NA> <NA> Ana <NA> <NA>", "line 2 .* 0 or later"),
-        ("SPEAKER talk 1 1 0 <NA> <NA> Ana <NA> <NA>", "line 2 .* above 0"),
-        ("SPEAKER talk 1 1 nan <NA> <NA> Ana <NA> <NA>", "line 2 .* above 0"),
+        ("SPEAKER talk 1 1 -1 <NA> <NA> Ana <NA> <NA>", "line 2 .* 0 or more"),
+        ("SPEAKER talk 1 1 nan <NA> <NA> Ana <NA> <NA>", "line 2 .* 0 or more"),
         ("SPEAKER talk 1 1", "line 2 .* must read SPEAKER"),
         ("1 00:00:01,000 --> 00:00:02,000", "line 2 .* must read SPEAKER"),
         ("SPEAKER other 1 1 1 <NA> <NA> Ana <NA> <NA>", "about one recording"),
@@ -62,6 +62,11 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, problem: str) -> None:
     path = written(tmp_path, f"SPEAKER talk 1 0 1 <NA> <NA> Ana <NA> <NA>\n{line}\n")
     with pytest.raises(ConfigError, match=problem):
         read_rttm(path)
+
+
+def test_a_turn_of_no_length_is_none(tmp_path: Path) -> None:
+    lines = "SPEAKER talk 1 0 1 <NA> <NA> Ana <NA> <NA>\nSPEAKER talk 1 1 0.000 <NA> <NA> Rui <NA> <NA>\n"
+    assert [turn.speaker for turn in read_rttm(written(tmp_path, lines))] == ["Ana"]
 
 
 def test_a_file_without_turns_or_no_file_is_an_error(tmp_path: Path) -> None:
