@@ -4,9 +4,10 @@
     python bench/bench_soak.py --many 50 | --queue-one | --long 2
 
 ``--soak``: the service, with engines that stand in for models, is given small dubs, four at a time, for so many
-minutes; each is read and deleted when it is done, and single models are asked meanwhile. ``--long``: so many hours of
-media in one dub. ``--many``: so many videos at once, in three rounds. ``--queue-one``: one batch where every queue and
-buffer takes one, and again as configured: the same lines must come out.
+minutes; each is read and deleted when it is done, and single models are asked meanwhile. ``--long``: an eighth of so
+many hours of media in one dub, then all of it in another: their peaks are compared. ``--many``: so many videos at once,
+in three rounds. ``--queue-one``: one batch where every queue and buffer takes one, and again as configured: the same
+lines must come out.
 
 Sampled twice a second over this process and all its children. The first third is warm-up. Of the rest a line is fitted:
 growth from its beginning to its end must be within ``BOUNDS``, or within a tenth of the level, whichever is more.
@@ -69,9 +70,14 @@ class Samples:
 
     at_s: list[float] = field(default_factory=list)
     values: dict[str, list[float]] = field(default_factory=dict)
+    num_small: int = 0
+    """Samples from the beginning that are of a smaller piece of the same work."""
 
     def growth(self, name: str) -> tuple[float, float]:
-        """By how much the value grew after warm-up, by a fitted line, and its mean."""
+        """By how much the value grew after warm-up, by a fitted line or from the small piece's peak; and its mean."""
+        if self.num_small:
+            small, all_of_it = self.values[name][: self.num_small], self.values[name][self.num_small :]
+            return max(all_of_it) - max(small), float(np.mean(all_of_it))
         first = int(len(self.at_s) * WARM_UP)
         at_s, values = np.array(self.at_s[first:]), np.array(self.values[name][first:])
         if len(values) < 2:
@@ -239,10 +245,12 @@ def long(folder: Path, hours: float, mode: str) -> tuple[Samples, Work]:
     said = media.speech("Good morning, everyone, and welcome.")
     samples = np.tile(np.concatenate([said, media.silence(1.0)]), (18, 1))[: 60 * 48_000]
     media.make_media(minute, audio=[media.AudioSpec(samples=samples)])
-    loops = ["ffmpeg", "-v", "error", "-stream_loop", str(round(hours * 60) - 1), "-i", str(minute), "-c", "copy"]
-    subprocess.run([*loops, str(folder / "long.mka")], check=True)
     with sampled(folder, with_ray=mode != "inline") as found:
-        counted(dub_all([folder / "long.mka"], folder / "out", mode, "media.max_duration_s=36000"), work)
+        for name, num_minutes in (("short", hours * 60 / 8), ("long", hours * 60)):
+            loops = ["ffmpeg", "-v", "error", "-stream_loop", str(max(0, round(num_minutes) - 1)), "-i", str(minute)]
+            subprocess.run([*loops, "-c", "copy", str(folder / f"{name}.mka")], check=True)
+            counted(dub_all([folder / f"{name}.mka"], folder / name, mode, "media.max_duration_s=36000"), work)
+            found.num_small = found.num_small or len(found.at_s)
     return found, work
 
 
