@@ -98,7 +98,7 @@ class Engine(ABC, Generic[Request, Result]):
 
     @abstractmethod
     def load(self) -> None:
-        """Import the library, read the weights and warm up.
+        """Import the library and read the weights; warm up where a first call takes longer than others.
 
         Raises EngineLoadError.
         """

@@ -162,7 +162,8 @@ class Engine(BaseEngine[TranscribeRequest, Transcript]):
         )
         is_batched = options.batched == "always" or (options.batched == "auto" and on == "cuda")
         self._batches = device.HalvingBatch(options.max_batch if is_batched else 1)
-        self._whisper.warm_up()
+        if on == "cuda":  # on a CPU the first call takes no longer than others
+            self._whisper.warm_up()
 
     def _open_model(self, on: device.Device, compute_type: device.ComputeType) -> WhisperModel:
         from faster_whisper import WhisperModel

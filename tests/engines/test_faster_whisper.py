@@ -388,8 +388,8 @@ def test_a_prompt_belongs_to_its_request_alone(batching: EngineHost) -> None:
     assert text_of(british).startswith(SENTENCES[0])
 
 
-def test_loading_tries_each_kind_of_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On some GPUs alignment alone fails: loading must find that out, not the first job."""
+def test_a_warm_up_tries_each_kind_of_call_and_a_cpu_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On some GPUs alignment alone fails (CTranslate2 issue 2064): loading must find that out, not the first job."""
     from ctranslate2.models import Whisper
     from faster_whisper import WhisperModel
 
@@ -406,10 +406,12 @@ def test_loading_tries_each_kind_of_call(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(Whisper, "generate", generated)
     monkeypatch.setattr(WhisperModel, "find_alignment", aligned)
-    host = EngineHost("transcription", "faster_whisper", {"beam_size": 3})
-    host.load()
+    engine: Any = make_engine("transcription", "faster_whisper", {"beam_size": 3, "device": "cpu"})
+    engine.load()
+    assert calls == []
+    engine._whisper.warm_up()
     assert calls == ["beam of 3", "alignment"]
-    host.close()
+    engine.close()
 
 
 def test_an_english_model_is_known_by_its_name() -> None:
@@ -420,26 +422,6 @@ def test_an_english_model_is_known_by_its_name() -> None:
 def test_a_compute_type_the_device_lacks_is_a_load_error() -> None:
     with pytest.raises(EngineLoadError, match="compute_type must be auto or one of"):
         make_engine("transcription", "faster_whisper", {"device": "cpu", "compute_type": "int8_float16"}).load()
-
-
-def test_loading_searches_with_its_beam_and_aligns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On some GPUs alignment fails where all else works (CTranslate2 issue 2064): a replica must not take jobs then."""
-    import ctranslate2
-
-    generate, beams = ctranslate2.models.Whisper.generate, list[int]()
-
-    def searched(self: Any, *args: Any, **options: Any) -> Any:
-        beams.append(options["beam_size"])
-        return generate(self, *args, **options)
-
-    def failing(self: Any, *args: Any) -> None:
-        raise RuntimeError("cuDNN failed with status CUDNN_STATUS_NOT_SUPPORTED")
-
-    monkeypatch.setattr(ctranslate2.models.Whisper, "generate", searched)
-    monkeypatch.setattr("faster_whisper.WhisperModel.find_alignment", failing)
-    with pytest.raises(EngineLoadError, match="CUDNN_STATUS_NOT_SUPPORTED"):
-        EngineHost("transcription", "faster_whisper", {"beam_size": 3}).load()
-    assert beams == [3]
 
 
 @pytest.mark.gpu

@@ -34,3 +34,11 @@ def test_a_warm_up_is_no_growth() -> None:
 def test_a_database_may_grow_by_a_row_a_dub() -> None:
     assert verdicts(samples("database", 1e4), num_dubs=100)["database"]["is_flat"]
     assert not verdicts(samples("database", 1e6), num_dubs=100)["database"]["is_flat"]
+
+
+@pytest.mark.parametrize(("peak", "is_flat"), [(5.6e8, True), (9e8, False)])
+def test_a_long_dub_is_compared_with_a_short_one(peak: float, is_flat: bool) -> None:
+    """A phase that takes more memory than the one before is no growth, if it does in a short dub too."""
+    short, long = [4e8, 5e8, 5.5e8], [4e8] * 20 + [5e8] * 10 + [peak]
+    found = Samples(at_s=[float(at) for at in range(34)], values={"memory": short + long}, num_small=3)
+    assert verdicts(found, num_dubs=2)["memory"]["is_flat"] is is_flat
