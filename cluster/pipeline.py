@@ -12,7 +12,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from actors.types import ASR_HZ, Unit
 from cluster.casting.cast import cast_of, remember_cast
@@ -42,7 +42,7 @@ from cluster.steps.source import DubContext, Source
 from cluster.steps.speak import QueuedLine, Speaker, with_neighbours
 from cluster.steps.transcribe import Listener
 from cluster.steps.translate import Translator
-from cluster.steps.write import FinishedDub, Transcription, write_results
+from cluster.steps.write import FinishedDub, Transcription, write_media, write_results
 from cluster.storage import output_lock, outputs
 from cluster.storage.output_lock import Lease
 from cluster.streams import finish_before_cancel, flatten, in_own_thread, ordered_map, singly, tap, tee
@@ -52,6 +52,9 @@ from cluster.subtitles.records import GivenSubtitlesRecord
 from cluster.timing.pace import Pace
 from cluster.tracing import spans
 from cluster.tracing.spans import TraceParent
+
+Arguments = ParamSpec("Arguments")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,16 +149,23 @@ async def dub(
                     cache=cache,
                 )
                 dubs.append((group.create_task(mixdown), checker))
+            mixdowns = [await mixing for mixing, _ in dubs]  # the last checks go on beside the writing
+            await asyncio.to_thread(lease.check)
+            transcription = Transcription.of(source, units, is_damaged=bool(damage))
+            written = await _writing(write_media, folder, media, transcription, mixdowns, config, cache)
 
         await asyncio.to_thread(lease.check)
-        transcription = Transcription.of(source, units, is_damaged=bool(damage))
         finished = [FinishedDub(mixdown=mixing.result(), checks=checker.found) for mixing, checker in dubs]
-        stats = pools.stats()
-        write = functools.partial(write_results, folder, job.out, media, transcription, finished, context, stats, cache)
+        results = folder, job.out, media, transcription, finished, written, context, pools.stats()
         with spans.span("write"):
-            manifest = await finish_before_cancel(in_own_thread(write, "write results"))
+            manifest = await _writing(write_results, *results)
         await asyncio.to_thread(_remember_cast, config, prints, finished)
         return measure.note_end(manifest)
+
+
+async def _writing(write: Callable[Arguments, R], *args: Arguments.args, **kwargs: Arguments.kwargs) -> R:
+    """Run ``write`` on a thread of its own, to its end even when cancelled."""
+    return await finish_before_cancel(in_own_thread(functools.partial(write, *args, **kwargs), "write results"))
 
 
 async def open_media(job: Job, context: DubContext) -> SourceMedia:

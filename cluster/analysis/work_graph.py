@@ -28,6 +28,8 @@ HELD_BY: Mapping[str, tuple[str, ...]] = {
     "plan": ("speak",),
     "speak": ("plan", "speak", "mix"),
     "mix": ("speak",),
+    "mux": ("mix",),
+    "preview": ("mux",),
 }
 """Steps that may hold one back beside those whose results it needs: full buffers, and neighbours."""
 LAST = "write"

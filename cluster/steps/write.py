@@ -99,29 +99,54 @@ class FinishedDub:
         return self.mixdown.utterances
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenMedia:
+    """The results that no check changes: media files, subtitles, and the sound in the report."""
+
+    files: Mapping[str, str]
+    """Branch → the file that holds its track."""
+    is_spoken: bool
+    """False if there was nothing to dub: the files are then copies of the source."""
+    previews: tuple[ReportAudio, ...] = ()
+    muxed: MuxResult | None = None
+    """The outcome of muxing, of the last of several files; None of copies."""
+
+
+def write_media(
+    folder: Path,
+    media: SourceMedia,
+    transcription: Transcription,
+    mixdowns: Sequence[Mixdown],
+    config: Config,
+    cache: MixCache,
+) -> WrittenMedia:
+    """Write the results that no check changes into ``folder``. Blocking. Raises MediaError if that cannot be done."""
+    if not transcription.units and not any(mixdown.utterances for mixdown in mixdowns):
+        return WrittenMedia(files=_copy_media(folder, media, mixdowns), is_spoken=False)
+    with span("mux"):
+        files, muxed = _mux_media(folder, media, transcription, mixdowns, config)
+    _write_subtitles(folder, transcription, mixdowns, config)
+    with span("preview"):
+        previews = _report_audio(folder, media, transcription, mixdowns, config, cache)
+    return WrittenMedia(files=files, is_spoken=True, previews=tuple(previews), muxed=muxed)
+
+
 def write_results(
     folder: Path,
     out: Path,
     media: SourceMedia,
     transcription: Transcription,
     dubs: Sequence[FinishedDub],
+    written: WrittenMedia,
     context: DubContext,
     pools: Sequence[PoolStats],
-    cache: MixCache,
 ) -> Manifest:
-    """Write everything into ``folder``, then move it to ``out``. Blocking. Raises MediaError if that cannot be done."""
-    config = context.config
-    is_spoken = bool(transcription.units) or any(dub.utterances for dub in dubs)
-    if is_spoken:
-        with span("mux"):
-            media_files, muxed = _write_media(folder, media, transcription, dubs, config)
-        dropped, dropped_tags = muxed.dropped, muxed.lost_metadata
-    else:
-        media_files, dropped, dropped_tags = _copy_media(folder, media, dubs), (), ()
-    _write_subtitles(folder, transcription, dubs if is_spoken else (), config)
+    """Write manifest and report into ``folder``, then move all to ``out``. Blocking. Raises MediaError if it cannot."""
+    config, is_spoken = context.config, written.is_spoken
+    dropped = () if written.muxed is None else written.muxed.dropped
     flags = _flags(transcription, media, is_spoken=is_spoken, has_dropped=bool(dropped))
     records = tuple(
-        _dub_record(dub, media_files[dub.branch.name], transcription.notes, has_subtitles=is_spoken) for dub in dubs
+        _dub_record(dub, written.files[dub.branch.name], transcription.notes, has_subtitles=is_spoken) for dub in dubs
     )
     lines = [utterance for record in records for utterance in record.utterances]
     result = Manifest(
@@ -129,12 +154,12 @@ def write_results(
         flags=flags,
         verdict=video_verdict([line.flags for line in lines], config.quality.max_flagged_share),
         input=_input_record(media, transcription),
-        media_file=media_files[dubs[0].branch.name],
+        media_file=written.files[dubs[0].branch.name],
         segments=tuple(SegmentRecord.of(segment) for unit in transcription.units for segment in unit.segments),
         units=tuple(UnitRecord.of(unit) for unit in transcription.units),
         dubs=records,
         dropped_streams=tuple(DroppedStreamRecord(index=s.index, codec=s.codec, why=s.why) for s in dropped),
-        dropped_tags=dropped_tags,
+        dropped_tags=() if written.muxed is None else written.muxed.lost_metadata,
         streams=tuple(StreamRecord.of(stream) for stream in media.plan.streams) if is_spoken else (),
         given_subtitles=transcription.given_subtitles,
         config=config.model_dump(mode="json"),
@@ -142,8 +167,7 @@ def write_results(
         timings=_timings(media.info, context.progress, pools),
     )
     with span("report"):
-        audio = _report_audio(folder, media, transcription, dubs, config, cache) if is_spoken else []
-        write_report(result, audio, folder / outputs.REPORT_NAME)
+        write_report(result, written.previews, folder / outputs.REPORT_NAME)
     for dub in dubs:
         dub.mixdown.audio.unlink()
     manifest.write(result, folder / outputs.MANIFEST_NAME)
@@ -171,8 +195,8 @@ def _flags(transcription: Transcription, media: SourceMedia, *, is_spoken: bool,
     return tuple(flag for flag, is_raised in raised.items() if is_raised)
 
 
-def _write_media(
-    folder: Path, media: SourceMedia, transcription: Transcription, dubs: Sequence[FinishedDub], config: Config
+def _mux_media(
+    folder: Path, media: SourceMedia, transcription: Transcription, mixdowns: Sequence[Mixdown], config: Config
 ) -> tuple[dict[str, str], MuxResult]:
     """Branch → the file that holds its track; and what muxing tells, of several files by the last."""
     stem = printable(media.info.path.stem)
@@ -181,28 +205,28 @@ def _write_media(
     )
     if not config.output.per_language:
         file = f"{stem}{media.suffix}"
-        tracks = [_dub_track(dub, media, config) for dub in dubs]
+        tracks = [_dub_track(mixdown, media, config) for mixdown in mixdowns]
         muxed = mux(media.info, tracks, folder / file, source=source, config=config.media)
-        return {dub.branch.name: file for dub in dubs}, muxed
+        return {mixdown.branch.name: file for mixdown in mixdowns}, muxed
     files: dict[str, str] = {}
-    for dub in dubs:
-        files[dub.branch.name] = file = f"{stem}.{dub.branch.name}{media.suffix}"
-        track = _dub_track(dub, media, config)
+    for mixdown in mixdowns:
+        files[mixdown.branch.name] = file = f"{stem}.{mixdown.branch.name}{media.suffix}"
+        track = _dub_track(mixdown, media, config)
         muxed = mux(media.info, [track], folder / file, source=source, config=config.media)
     return files, muxed
 
 
-def _copy_media(folder: Path, media: SourceMedia, dubs: Sequence[FinishedDub]) -> dict[str, str]:
+def _copy_media(folder: Path, media: SourceMedia, mixdowns: Sequence[Mixdown]) -> dict[str, str]:
     """Branch → the unchanged source, copied: there is nothing to dub."""
     file = printable(media.info.path.name)
     shutil.copyfile(media.info.path, folder / file)
-    return {dub.branch.name: file for dub in dubs}
+    return {mixdown.branch.name: file for mixdown in mixdowns}
 
 
-def _write_subtitles(folder: Path, transcription: Transcription, dubs: Sequence[FinishedDub], config: Config) -> None:
-    """SRT and WebVTT of the source and of each dub; nothing without dubs."""
-    cues_by_name = {transcription.language or "und": _source_subtitles(transcription, config)} if dubs else {}
-    cues_by_name |= {dub.branch.name: _dub_subtitles(dub, config) for dub in dubs}
+def _write_subtitles(folder: Path, transcription: Transcription, mixdowns: Sequence[Mixdown], config: Config) -> None:
+    """SRT and WebVTT of the source and of each dub."""
+    cues_by_name = {transcription.language or "und": _source_subtitles(transcription, config)}
+    cues_by_name |= {mixdown.branch.name: _dub_subtitles(mixdown, config) for mixdown in mixdowns}
     for name, cues in cues_by_name.items():
         (folder / f"{name}.srt").write_text(render(cues, "srt"), encoding="utf-8")
         (folder / f"{name}.vtt").write_text(render(cues, "vtt"), encoding="utf-8")
@@ -229,28 +253,29 @@ def _source_subtitles(transcription: Transcription, config: Config) -> tuple[Cue
     return lay_out(cues, config.subtitles)
 
 
-def _dub_subtitles(dub: FinishedDub, config: Config) -> tuple[Cue, ...]:
+def _dub_subtitles(mixdown: Mixdown, config: Config) -> tuple[Cue, ...]:
     texts = [
         line.source_text if Flag.ALREADY_IN_TARGET in line.flags and not line.text else line.text
-        for line in dub.utterances
+        for line in mixdown.utterances
     ]
     spoken = [
         Cue(start_s=line.start_s, end_s=line.end_s, text=text)
-        for line, text in zip(dub.utterances, texts, strict=True)
+        for line, text in zip(mixdown.utterances, texts, strict=True)
         if text
     ]
     return lay_out(spoken, config.subtitles)
 
 
-def _dub_track(dub: FinishedDub, media: SourceMedia, config: Config) -> DubTrack:
+def _dub_track(mixdown: Mixdown, media: SourceMedia, config: Config) -> DubTrack:
+    target = mixdown.branch.target
     is_there_already = any(
-        track.language is not None and languages.same(track.language, dub.branch.target) for track in media.in_target
+        track.language is not None and languages.same(track.language, target) for track in media.in_target
     )
     return DubTrack(
-        language=dub.branch.target,
-        audio=dub.mixdown.audio,
-        subtitles=_dub_subtitles(dub, config),
-        title=_title(dub.branch, is_there_already=is_there_already),
+        language=target,
+        audio=mixdown.audio,
+        subtitles=_dub_subtitles(mixdown, config),
+        title=_title(mixdown.branch, is_there_already=is_there_already),
     )
 
 
@@ -312,7 +337,7 @@ def _report_audio(
     folder: Path,
     media: SourceMedia,
     heard: Transcription,
-    dubs: Sequence[FinishedDub],
+    mixdowns: Sequence[Mixdown],
     config: Config,
     cache: MixCache,
 ) -> list[ReportAudio]:
@@ -320,10 +345,10 @@ def _report_audio(
     if media.info.duration_s > config.output.report_max_embed_s:
         return []
     sources = [("original", heard.language or "und", media.info, media.track)]
-    for dub in dubs:
-        dub_info = probe(dub.mixdown.audio, config.media)
-        label = "dub" if dub.branch.arm is None else f"dub {dub.branch.arm}"
-        sources.append((label, dub.branch.target, dub_info, dub_info.audio[0]))
+    for mixdown in mixdowns:
+        dub_info = probe(mixdown.audio, config.media)
+        label = "dub" if mixdown.branch.arm is None else f"dub {mixdown.branch.arm}"
+        sources.append((label, mixdown.branch.target, dub_info, dub_info.audio[0]))
     with ThreadPoolExecutor(len(sources), "preview") as threads:
         paths = [folder / f".preview{number}.m4a" for number in range(len(sources))]
         data = threads.map(lambda path, source: _preview(path, source[2], source[3], config, cache), paths, sources)

@@ -31,7 +31,7 @@ SETTINGS = {
     "alignment.strategy": "length",
 }
 CUES = "WEBVTT\n\n00:00.200 --> 00:01.800\nThe first line.\n\n00:02.200 --> 00:03.800\nThe second line.\n"
-STEPS = {"group", "translate", "align", "plan", "speak", "fit", "mix", "write", "mux", "report"}
+STEPS = {"group", "translate", "align", "plan", "speak", "fit", "mix", "mux", "preview", "write", "report"}
 
 
 @pytest.fixture(scope="module")
