@@ -171,6 +171,17 @@ def test_same_request_same_samples_alone_or_in_a_batch(engine: PlannedSpeech, la
         assert np.array_equal(clip.samples, spoken(engine, again).samples)
 
 
+def test_same_samples_whatever_the_threads(engine: PlannedSpeech, language: str) -> None:
+    plan = planned(engine, SENTENCES[language][0], language)
+    clips = []
+    for threads in (1, 2):
+        other = speech(engine.catalogue.engine, threads=threads)
+        other.load()
+        clips.append(spoken(other, plan))
+        other.close()
+    assert np.array_equal(*(clip.samples for clip in clips))
+
+
 def test_a_length_out_of_range_or_a_foreign_plan_fails_its_item(engine: PlannedSpeech, language: str) -> None:
     plan = planned(engine, SENTENCES[language][0], language)
     bad = [
