@@ -127,7 +127,8 @@ def test_a_line_keeps_to_the_engine_of_its_dub(config: Config) -> None:
 
 def test_what_is_settled_goes_into_the_options(config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(npm, "find", lambda model: tmp_path)
-    assert asyncio.run(settled_stage(config, "pt")).options == {"voices": "native"}
+    options = config.speech.by_language["pt"].options
+    assert asyncio.run(settled_stage(config, "pt")).options == {**options, "voices": "native"}
     assert asyncio.run(settled_stage(config, "en")) == speech_stage(config, "en")
 
 
@@ -137,7 +138,7 @@ def test_a_voice_that_cannot_be_had_is_an_error(config: Config, monkeypatch: pyt
     monkeypatch.setenv("RAYDUB_OFFLINE", "1")
     with pytest.raises(EngineLoadError, match=r"pf_dora for pt must be fetched; .*raydub models fetch npm:kokoro-js"):
         asyncio.run(settled_stage(config, "pt", "pf_dora"))
-    assert asyncio.run(settled_stage(config, "pt")).options == {"voices": "bundled"}
+    assert asyncio.run(settled_stage(config, "pt")).options["voices"] == "bundled"
 
 
 # --- previews
