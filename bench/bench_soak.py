@@ -5,7 +5,7 @@
 
 ``--soak``: the service, with engines that stand in for models, is given small dubs, four at a time, for so many
 minutes; each is read and deleted when it is done, and single models are asked meanwhile. ``--long``: an eighth of so
-many hours of media in one dub, then all of it in another: their peaks are compared. ``--many``: so many videos at once,
+many hours of media in a first dub, which is warm-up, then all of it in another. ``--many``: so many videos at once,
 in three rounds. ``--queue-one``: one batch where every queue and buffer takes one, and again as configured: the same
 lines must come out.
 
@@ -71,14 +71,11 @@ class Samples:
     at_s: list[float] = field(default_factory=list)
     values: dict[str, list[float]] = field(default_factory=dict)
     num_small: int = 0
-    """Samples from the beginning that are of a smaller piece of the same work."""
+    """Samples from the beginning that are of a smaller piece of the same work, which loads all that it takes."""
 
     def growth(self, name: str) -> tuple[float, float]:
-        """By how much the value grew after warm-up, by a fitted line or from the small piece's peak; and its mean."""
-        if self.num_small:
-            small, all_of_it = self.values[name][: self.num_small], self.values[name][self.num_small :]
-            return max(all_of_it) - max(small), float(np.mean(all_of_it))
-        first = int(len(self.at_s) * WARM_UP)
+        """By how much the value grew after warm-up, by a fitted line, and its mean."""
+        first = self.num_small + int((len(self.at_s) - self.num_small) * WARM_UP)
         at_s, values = np.array(self.at_s[first:]), np.array(self.values[name][first:])
         if len(values) < 2:
             return 0.0, float(values.mean()) if len(values) else 0.0

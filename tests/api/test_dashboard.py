@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from prometheus_client.parser import text_string_to_metric_families
 
+from cluster.metrics.meters import families
 from serve.jobs.api_keys import hash_key
 from tests.api.server import PATIENCE_S, STANDINS, Running, finished, running
 from tests.api.test_dubs import create, events_of
@@ -95,8 +96,14 @@ def test_the_figures_are_those_of_the_dub(service: Running) -> None:
         assert {len(values) for values in pool.values()} == {len(series["time_s"])}
         assert pool["num_serving"][-1] == pool["target"][-1] == 1
     rows = {row["name"]: row for row in answer["kpis"]}
-    assert rows["failed videos"]["verdict"] == "met"
+    has_failed = num_failed() > 0  # in this process, where other tests may have dubbed too
+    assert rows["failed videos"]["verdict"] == ("missed" if has_failed else "met")
     assert num_lines > 0
+
+
+def num_failed() -> float:
+    samples = (sample for family in families("ray_raydub_jobs_total") for sample in family.samples)
+    return sum(each.value for each in samples if each.labels.get("outcome") == "failed")
 
 
 def test_only_what_is_new_is_sent_again(service: Running) -> None:
