@@ -55,11 +55,13 @@ class Workers:
         num_inspecting = max(2, min(4, os.cpu_count() or 1))
         self.inspecting = FairThreads("inspect", num_inspecting, max_per_owner=num_inspecting - 1)
         """Each waits for a process of the sandbox, which takes a core: one is kept for other owners."""
+        self.encoding = FairThreads("encode", num_inspecting, max_per_owner=num_inspecting - 1)
+        """Encodes spoken answers: 64 % of the event loop went into it while one key asked for speech only."""
         self.detecting = FairThreads("detect", num_detecting)
         """Detection of languages computes in the interpreter: 0.6 s for 2,048 texts."""
         self.extracting = FairThreads("extract", num_extracting)
         """Each copies the packets of a whole file."""
 
     def close(self) -> None:
-        for threads in (self.inspecting, self.detecting, self.extracting):
+        for threads in (self.inspecting, self.encoding, self.detecting, self.extracting):
             threads.close()

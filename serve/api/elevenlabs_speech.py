@@ -90,6 +90,7 @@ class _Speaking:
 
     def __init__(self, request: Request, inference: Inference, voice_id: str, body: TextToSpeechBody) -> None:
         self._inference = inference
+        self.encoding = inference.encoding
         self._voice_id = voice_id
         self._body = body
         self._form, hz, kbit_per_s = _parts(request.query_params.get("output_format") or "mp3_44100_128")
@@ -152,7 +153,7 @@ AUDIO: dict[int | str, dict[str, Any]] = {
 @router.post("/{voice_id}/stream", response_class=StreamingResponse, responses=AUDIO)
 async def speak(speaking: SpeakingDep) -> Response:
     """Speak a text. The answer begins with the first sentence."""
-    encoded = encode(_sounds(speaking.pieces()), speaking.encoder)
+    encoded = encode(_sounds(speaking.pieces()), speaking.encoder, speaking.encoding)
     return StreamingResponse(await started(encoded), media_type=speaking.mime)
 
 
@@ -161,9 +162,9 @@ async def speak_with_times(speaking: SpeakingDep) -> dict[str, Any]:
     """Speak a text, and say when each of its characters is heard."""
     audio, alignment = b"", _Alignment(speaking.hz)
     async for piece in speaking.pieces():
-        audio += speaking.encoder.encode(piece.samples)
+        audio += await speaking.encoding.run(speaking.encoder.encode, piece.samples)
         alignment.add(piece)
-    return _part(audio + speaking.encoder.finish(), alignment.take())
+    return _part(audio + await speaking.encoding.run(speaking.encoder.finish), alignment.take())
 
 
 @router.post("/{voice_id}/stream/with-timestamps", response_class=StreamingResponse, responses=AUDIO)
@@ -180,11 +181,11 @@ async def _sounds(pieces: AsyncIterator[SpokenPiece]) -> AsyncIterator[Samples]:
 async def _lines(speaking: _Speaking) -> AsyncIterator[str]:
     alignment = _Alignment(speaking.hz)
     async for piece in speaking.pieces():
-        audio = speaking.encoder.encode(piece.samples)
+        audio = await speaking.encoding.run(speaking.encoder.encode, piece.samples)
         alignment.add(piece)
         if audio:
             yield json.dumps(_part(audio, alignment.take())) + "\n"
-    if audio := speaking.encoder.finish():
+    if audio := await speaking.encoding.run(speaking.encoder.finish):
         yield json.dumps(_part(audio, alignment.take())) + "\n"
 
 

@@ -113,7 +113,7 @@ async def preview(voice_id: str, inference: InferenceDep) -> Response:
         raise NotFoundError(f"a preview must be of a language with a sentence for it; found {', '.join(spoken)[:100]}")
     name = None if voice_id == DEFAULT_VOICE else voice_id
     sounds = inference.speak(text, language=language, voice=name, speed=1.0)
-    encoded = encode(await started(sounds), StreamEncoder("mp3", hz=STREAM_HZ))
+    encoded = encode(await started(sounds), StreamEncoder("mp3", hz=STREAM_HZ), inference.encoding)
     return StreamingResponse(encoded, media_type=FORMS["mp3"].mime)
 
 

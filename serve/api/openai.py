@@ -92,7 +92,7 @@ async def speech(request: Request, body: SpeechBody, inference: InferenceDep) ->
     language = inference.language_to_speak(body.input, body.language)
     voice = await _voice(request, inference, body.voice, language)
     blocks = inference.speak(body.input, language=language, voice=voice, speed=body.speed, hz=hz)
-    encoded = encode(await started(blocks), encoder)
+    encoded = encode(await started(blocks), encoder, inference.encoding)
     if body.stream_format == "sse":
         return EventSourceResponse(_speech_events(encoded), sep="\n")
     return StreamingResponse(encoded, media_type=FORMS[body.response_format].mime)

@@ -12,6 +12,7 @@ from av.audio.stream import AudioStream
 from actors.errors import ItemError
 from actors.types import Samples
 from cluster.media.frames import LAYOUTS, SampleFormat, audio_frame
+from serve.threads import FairThreads
 
 AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 TelephoneFormat = Literal["ulaw", "alaw"]
@@ -100,10 +101,10 @@ class StreamEncoder:
         return self._sink.take()
 
 
-async def encode(blocks: AsyncIterator[Samples], encoder: StreamEncoder) -> AsyncIterator[bytes]:
+async def encode(blocks: AsyncIterator[Samples], encoder: StreamEncoder, threads: FairThreads) -> AsyncIterator[bytes]:
     """The bytes of all blocks, as they are ready; none of the parts is empty."""
     async for block in blocks:
-        if data := encoder.encode(block):
+        if data := await threads.run(encoder.encode, block):
             yield data
-    if data := encoder.finish():
+    if data := await threads.run(encoder.finish):
         yield data

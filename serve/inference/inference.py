@@ -102,6 +102,7 @@ class Inference:
         self.limits = limits or InferenceLimits()
         self._pools = pools
         self._workers = workers or Workers()
+        self.encoding = self._workers.encoding
         self._queues: dict[PoolLike, AdmissionQueue] = {}
 
     # --- speech
