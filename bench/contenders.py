@@ -14,7 +14,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -300,28 +300,31 @@ def ray_serve(stages: Sequence[Stage]) -> Iterator[Run]:
         handles.append(serve.run(deployment.bind(stage.service_s), name=stage.name, route_prefix=None))
     in_flight = MAX_ONGOING * sum(stage.replicas for stage in stages)
 
-    async def stream(num_segments: int) -> Timing:
-        meter = Meter()
-        room = asyncio.Semaphore(in_flight)
-        await asyncio.sleep(EXTRACT_S)
-
-        async def segment(index: int) -> None:
-            async with room:
-                item = index
-                for handle in handles:
-                    item, _ = await handle.remote(item)
-            meter.tick()
-
-        await asyncio.gather(*(segment(index) for index in range(num_segments)))
-        return meter.stop(num_segments)
+    async def through(item: int) -> None:
+        for handle in handles:
+            item, _ = await handle.remote(item)
 
     with asyncio.Runner() as runner:
         for handle, stage in zip(handles, stages, strict=True):
             runner.run(warm(lambda item, handle=handle: _ask(handle, item), stage))
         try:
-            yield lambda num_segments: runner.run(stream(num_segments))
+            yield lambda num_segments: runner.run(_unordered(num_segments, in_flight, through))
         finally:
             serve.shutdown()
+
+
+async def _unordered(num_segments: int, max_pending: int, through: Callable[[int], Awaitable[None]]) -> Timing:
+    """So many segments at a time, in whatever order they end."""
+    meter, room = Meter(), asyncio.Semaphore(max_pending)
+    await asyncio.sleep(EXTRACT_S)
+
+    async def segment(index: int) -> None:
+        async with room:
+            await through(index)
+        meter.tick()
+
+    await asyncio.gather(*(segment(index) for index in range(num_segments)))
+    return meter.stop(num_segments)
 
 
 async def _ask(handle: Any, item: int) -> Any:
@@ -366,24 +369,11 @@ def raw_actors(stages: Sequence[Stage]) -> Iterator[Run]:
         for room in rooms:
             await ask(room, index)
 
-    async def stream(num_segments: int) -> Timing:
-        meter = Meter()
-        pending = asyncio.Semaphore(MAX_PENDING)
-        await asyncio.sleep(EXTRACT_S)
-
-        async def segment(index: int) -> None:
-            async with pending:
-                await through(index)
-            meter.tick()
-
-        await asyncio.gather(*(segment(index) for index in range(num_segments)))
-        return meter.stop(num_segments)
-
     with asyncio.Runner() as runner:
         for room, stage in zip(rooms, stages, strict=True):
             runner.run(warm(lambda item, room=room: ask(room, item), stage))
         try:
-            yield lambda num_segments: runner.run(stream(num_segments))
+            yield lambda num_segments: runner.run(_unordered(num_segments, MAX_PENDING, through))
         finally:
             for handle in itertools.chain.from_iterable(fleets):
                 ray.kill(handle)
