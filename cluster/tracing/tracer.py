@@ -39,10 +39,7 @@ class Tracer:
         return self if self.is_on else None
 
     def add(self, span: TraceSpan) -> None:
-        if self._file is not None:
-            self._file.add(span)
-        if self._export is not None:
-            self._export.add(span)
+        self.add_later(lambda: (span,), 1)
 
     def add_later(self, spans: Callable[[], Iterable[TraceSpan]], number: int) -> None:
         if self._export is not None:
