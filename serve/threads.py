@@ -52,10 +52,10 @@ class Workers:
     """The threads of a dispatcher, by kind of work."""
 
     def __init__(self, num_detecting: int = 1, num_extracting: int = 2) -> None:
-        num_inspecting = max(2, min(4, os.cpu_count() or 1))
-        self.inspecting = FairThreads("inspect", num_inspecting, max_per_owner=num_inspecting - 1)
+        num_threads = max(2, min(4, os.cpu_count() or 1))
+        self.inspecting = FairThreads("inspect", num_threads, max_per_owner=num_threads - 1)
         """Each waits for a process of the sandbox, which takes a core: one is kept for other owners."""
-        self.encoding = FairThreads("encode", num_inspecting, max_per_owner=num_inspecting - 1)
+        self.encoding = FairThreads("encode", num_threads, max_per_owner=num_threads - 1)
         """Encodes spoken answers: 64 % of the event loop went into it while one key asked for speech only."""
         self.detecting = FairThreads("detect", num_detecting)
         """Detection of languages computes in the interpreter: 0.6 s for 2,048 texts."""

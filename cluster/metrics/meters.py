@@ -29,7 +29,7 @@ NO_TAGS: Mapping[str, str] = {}
 EXPORT_EVERY_S = 5.0
 """Ray itself passes metrics on every ten seconds."""
 MAX_UNEXPORTED = 100_000
-"""Observations of a histogram that wait for the export; of more, the oldest are not exported."""
+"""Records of a meter that wait for the export; of more, the oldest are not exported."""
 
 M = TypeVar("M", prometheus_client.Counter, prometheus_client.Gauge, prometheus_client.Histogram)
 
