@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -15,6 +17,7 @@ from actors.errors import MediaError
 
 MANIFEST_NAME = "manifest.json"
 REPORT_NAME = "report.html"
+MAX_TRIES = 10
 
 
 @contextmanager
@@ -24,20 +27,33 @@ def scratch_folder(out: Path, *, alone: bool = False) -> Iterator[Path]:
     With ``alone`` no other run may be at work on ``out``: the scratch folders of killed runs are removed.
     Raises MediaError if ``out`` cannot be written.
     """
-    # Its name is short: that of ``out`` may be as long as names can be.
-    mark = f".raydub-{hashlib.sha256(os.fsencode(out.name)).hexdigest()[:16]}"
-    scratch = out.parent / f"{mark}-{uuid.uuid4().hex}"
-    for leftover in out.parent.glob(f"{mark}-*") if alone else ():
-        shutil.rmtree(leftover, ignore_errors=True)
+    # Its name is short: that of ``out`` may be as long as names can be. All scratch folders of one output are in one
+    # folder: those that were left are found without listing the results of the whole batch.
+    own = out.parent / f".raydub-{hashlib.sha256(os.fsencode(out.name)).hexdigest()[:16]}"
+    if alone:
+        shutil.rmtree(own, ignore_errors=True)
     with _writable(out):
         make_folder(out.parent)
         if out.exists() and not out.is_dir():
             raise NotADirectoryError(f"{out} is a file")
-        scratch.mkdir()
+        scratch = _made_inside(own)
     try:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another run of the same output is at work
+            own.rmdir()
+
+
+def _made_inside(folder: Path) -> Path:
+    """A new folder inside ``folder``, which another run may remove whenever it is empty."""
+    for _ in range(MAX_TRIES):
+        folder.mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            made = folder / uuid.uuid4().hex
+            made.mkdir()
+            return made
+    raise FileNotFoundError(errno.ENOENT, "it is removed again and again", str(folder))
 
 
 def publish(scratch: Path, out: Path) -> None:

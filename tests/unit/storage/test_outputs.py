@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
 import threading
@@ -44,6 +45,24 @@ def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:
         assert all(folder.exists() for folder in folders)
     with outputs.scratch_folder(tmp_path / "talk", alone=True):
         assert [folder.exists() for folder in folders] == [False, True]
+
+
+def test_the_results_of_a_batch_are_not_listed_for_each_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or 100,000 videos would list 100,000 folders each."""
+    for number in range(20):
+        (tmp_path / f"talk{number}").mkdir()
+    seen, scandir = [], os.scandir
+
+    def listed(folder: str | os.PathLike[str]) -> object:
+        entries = list(scandir(folder))
+        seen.extend(entry.name for entry in entries)
+        return contextlib.nullcontext(iter(entries))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", listed)
+        with outputs.scratch_folder(tmp_path / "talk", alone=True) as folder:
+            assert folder.is_dir()
+    assert not [name for name in seen if name.startswith("talk")]
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
