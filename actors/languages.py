@@ -5,6 +5,7 @@ FLORES, ISO 639 and Whisper codes stay inside the engine whose model needs them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 import langcodes
@@ -12,7 +13,11 @@ from langcodes.tag_parser import LanguageTagError
 
 from actors.errors import ConfigError
 
+MAX_REMEMBERED = 4096
+"""Tags of which the answers are kept: a batch asks for the same few a million times."""
 
+
+@functools.lru_cache(MAX_REMEMBERED)
 def normalise(tag: str) -> str:
     """The canonical form of a BCP-47 tag ("pt_br" → "pt-BR"). Raises ConfigError if it is not one."""
     try:
@@ -24,6 +29,7 @@ def normalise(tag: str) -> str:
     return canonical
 
 
+@functools.lru_cache(MAX_REMEMBERED)
 def base(tag: str) -> str:
     """The language alone: "pt-BR" → "pt"."""
     return langcodes.get(tag).language or tag

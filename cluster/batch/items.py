@@ -9,8 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated, Any
 
@@ -96,14 +98,14 @@ class Item(BaseModel):
     audio_track: int | None = Field(default=None, ge=0)
     subtitles: Location | None = None
     """Path or URL; needs ``from``."""
-    target_subtitles: Annotated[Mapping[Tag, Location], BeforeValidator(_parse_json)] = {}
+    target_subtitles: Annotated[Mapping[Tag, Location], BeforeValidator(_parse_json)] = Field(default_factory=dict)
     speakers: Annotated[str | None, BeforeValidator(_as_text)] = None
     """Number of speakers, ``auto``, or the path of an RTTM file with the turns."""
-    voices: ByTag = {}
+    voices: ByTag = Field(default_factory=dict)
     """Language → voice."""
-    glossary: Annotated[Mapping[Tag, Mapping[str, str]], BeforeValidator(_parse_json)] = {}
+    glossary: Annotated[Mapping[Tag, Mapping[str, str]], BeforeValidator(_parse_json)] = Field(default_factory=dict)
     """Language → {term: translation}, where the translation engine has an option ``glossary``."""
-    settings: Annotated[Tree, AfterValidator(check_item_settings)] = {}
+    settings: Annotated[Tree, AfterValidator(check_item_settings)] = Field(default_factory=dict)
     """Other settings of the dub, as a tree: {"mixing": {"duck_db": -18}}. Those of ``ITEM_SETTINGS``."""
     priority: int = Field(default=0, ge=-100, le=100)
     """Higher ones begin first."""
@@ -146,24 +148,33 @@ def is_manifest(location: str) -> bool:
     return location.lower().endswith(MANIFEST_SUFFIXES)
 
 
-def jobs_of(items: Sequence[Item], out: str, config: Config) -> list[Job]:
-    """Jobs with an output folder each in ``out``, a path or a URL. Raises ConfigError."""
+def jobs_of(items: Sequence[Item], out: str, config: Config, *, are_checked: bool = False) -> list[Job]:
+    """Jobs with an output folder each in ``out``, a path or a URL. Raises ConfigError.
+
+    Items that ``are_checked`` have been through this already, with the same configuration.
+    """
+    checks = _ItemChecks(config)
     jobs = []
-    for item, folder in zip(items, _folder_names(items), strict=True):
+    folders = _Folders(out)
+    names = [locations.name_of(item.source) for item in items]
+    for item, name, folder in zip(items, names, _folder_names(items, names), strict=True):
         try:
-            _check_turns(item)
-            jobs.append(_job(item, locations.join(out, folder), config))
+            if not are_checked:
+                checks.check(item)
+            jobs.append(_job(item, name, *folders.named(folder)))
         except ConfigError as error:
             raise ConfigError(
                 error.message if len(items) == 1 else f"{locations.for_people(item.source)}: {error.message}"
             ) from error
-    check_outputs(jobs)
+    if not are_checked:
+        check_outputs(jobs)
     return jobs
 
 
 def check_outputs(jobs: Sequence[Job]) -> None:
     """Raise ConfigError if two jobs write to one folder, or a job writes to the folder of its input."""
     by_out: dict[str, Job] = {}
+    links = _Links()
     for job in jobs:
         other = by_out.setdefault(job.out_location, job)
         if other is not job:
@@ -172,35 +183,89 @@ def check_outputs(jobs: Sequence[Job]) -> None:
                 f"inputs must differ in name, because each gets its own folder; {one} and {two} would both write "
                 f"{job.out_location}; give one a `name` in a manifest, or dub them with different --out"
             )
-        if job.remote is None and job.source.resolve().parent == job.out.resolve():
+        if job.remote is None and links.folder_of(str(job.source)) == links.real(str(job.out)):
             raise ConfigError(
                 f"an input must not be in the folder of its results, which may replace it; {job.source} is in "
                 f"{job.out}; choose another --out"
             )
 
 
-def _folder_names(items: Sequence[Item]) -> list[str]:
+def _folder_names(items: Sequence[Item], names: Sequence[str]) -> list[str]:
     """The name of each item's folder: ``note.amr`` and ``note.oga`` beside each other are told apart by the suffix."""
-    names = [PurePath(locations.name_of(item.source)) for item in items]
-    folders = [item.name or folder_name(name) for item, name in zip(items, names, strict=True)]
+    folders = [item.name or _folder_name(name) for item, name in zip(items, names, strict=True)]
     num_sharing = Counter(folders)
     return [
-        name.name if item.name is None and num_sharing[folder] > 1 else folder
+        name if item.name is None and num_sharing[folder] > 1 else folder
         for item, name, folder in zip(items, names, folders, strict=True)
     ]
 
 
-def _job(item: Item, folder: str, config: Config) -> Job:
-    """The job of an item whose results go to ``folder``, a path or a URL."""
-    _check(item, config)
-    own_text = {*item.target_subtitles, *([item.source_language] if item.subtitles is not None else [])}
-    check_languages(
-        overlaid(config, item.overlay()), item.source_language, item.to, own_text={tag for tag in own_text if tag}
-    )
-    name = locations.name_of(item.source)
+class _Folders:
+    """The folders of items in the batch's output."""
+
+    def __init__(self, out: str) -> None:
+        self._url = locations.parse(out) if locations.is_url(out) else None
+        self._path = Path(out)
+
+    def named(self, name: str) -> tuple[Path, str | None]:
+        """Path of the folder, and its URL if that is not a path."""
+        if self._url is None:
+            return self._path / name, None
+        url = self._url.join(name)
+        return Path(url), url
+
+
+@dataclass(slots=True)
+class _Links:
+    """Real paths of files in few folders: each folder is resolved once, and its files only if they are links."""
+
+    folders: dict[str, str] = field(default_factory=dict)
+
+    def folder_of(self, path: str) -> str:
+        """The real folder of a file."""
+        folder, name = os.path.split(path)
+        return os.path.dirname(os.path.realpath(path)) if _may_lead_away(path, name) else self._resolved(folder)
+
+    def real(self, path: str) -> str:
+        folder, name = os.path.split(path)
+        return os.path.realpath(path) if _may_lead_away(path, name) else os.path.join(self._resolved(folder), name)
+
+    def _resolved(self, folder: str) -> str:
+        real = self.folders.get(folder)
+        if real is None:
+            real = self.folders[folder] = os.path.realpath(folder)
+        return real
+
+
+def _may_lead_away(path: str, name: str) -> bool:
+    return name in ("", ".", "..") or os.path.islink(path)
+
+
+@dataclass(slots=True)
+class _ItemChecks:
+    """Checks items against the configuration: languages once for all that have the same, and the same settings."""
+
+    config: Config
+    passed: set[str] = field(default_factory=set)
+
+    def check(self, item: Item) -> None:
+        """Raise ConfigError if an item contradicts itself, or some engine cannot work on its languages."""
+        _check_turns(item)
+        _check(item, self.config)
+        own_text = {*item.target_subtitles, *([item.source_language] if item.subtitles is not None else [])}
+        texts = sorted(tag for tag in own_text if tag)
+        overlay = item.overlay()
+        key = repr((item.source_language, item.to, texts, overlay))
+        if key not in self.passed:
+            check_languages(overlaid(self.config, overlay), item.source_language, item.to, own_text=texts)
+            self.passed.add(key)
+
+
+def _job(item: Item, name: str, out: Path, out_url: str | None) -> Job:
+    """The job of an item, whose file's name is ``name``."""
     remote = RemoteLocations(
         source=_url(item.source),
-        out=_url(folder),
+        out=out_url,
         subtitles=_url(item.subtitles),
         target_subtitles={
             tag: location for tag, location in item.target_subtitles.items() if locations.is_url(location)
@@ -211,7 +276,7 @@ def _job(item: Item, folder: str, config: Config) -> Job:
         targets=item.to,
         source_language=item.source_language,
         audio_track=item.audio_track,
-        out=Path(folder),
+        out=out,
         subtitles=None if item.subtitles is None or remote.subtitles is not None else Path(item.subtitles),
         target_subtitles={
             tag: Path(location) for tag, location in item.target_subtitles.items() if not locations.is_url(location)
@@ -255,7 +320,13 @@ def _url(location: str | None) -> str | None:
 
 def folder_name(path: PurePath) -> str:
     """The name without its suffix; the whole name if only dots would be left, which mean other folders."""
-    return path.stem if path.stem.strip(".") else path.name
+    return _folder_name(path.name)
+
+
+def _folder_name(name: str) -> str:
+    dot = name.rfind(".")
+    stem = name[:dot] if 0 < dot < len(name) - 1 else name
+    return stem if stem.strip(".") else name
 
 
 def _rows(location: str, data: bytes) -> Iterator[Mapping[str, Any]]:

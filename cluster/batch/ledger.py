@@ -14,9 +14,10 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import Any
 
 import jinja2
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from actors.errors import MediaError
 from cluster.batch.runner import ItemOutcome
@@ -109,15 +110,38 @@ class BatchSummary(BaseModel):
     cost: float
     cost_per_segment: float | None
     cost_per_minute: float | None
-    items: tuple[ItemStatus, ...]
+    items: tuple[ItemStatus, ...] = Field(repr=False)
+    """Not in ``repr``: asyncio and signal handlers make one of a task's result."""
 
 
-def fingerprint(job: Job, config: Config) -> str:
-    """Hash of a job's inputs and settings. Reads the identity of remote inputs over the network."""
-    own = item_config(config, job.settings).model_dump(
+class Fingerprints:
+    """Makes the fingerprints of a batch's jobs; jobs with the same settings share the work."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._described: dict[str, str] = {}
+        """The configuration as JSON, by an item's own settings."""
+
+    def of(self, job: Job) -> str:
+        """Hash of a job's inputs and settings. Reads the identity of remote inputs over the network."""
+        key = repr(job.settings)
+        described = self._described.get(key)
+        if described is None:
+            described = self._described[key] = _describe(item_config(self._config, job.settings))
+        rest = json.dumps(_inputs(job, self._config), sort_keys=True)
+        return hashlib.sha256(f'{{"config": {described}, {rest[1:]}'.encode()).hexdigest()
+
+
+def _describe(config: Config) -> str:
+    """All of an item's configuration that its results depend on."""
+    tree = config.model_dump(
         mode="json",
         exclude=dict.fromkeys((*MACHINE_SECTIONS, "drivers", "pipeline"), True) | {"quality": {"strict"}},
     )
+    return json.dumps(tree, sort_keys=True)
+
+
+def _inputs(job: Job, config: Config) -> dict[str, Any]:
     remote = job.remote
     inputs = [job.source_location]
     inputs += [str(path) for path in (job.subtitles, *job.target_subtitles.values()) if path is not None]
@@ -125,14 +149,12 @@ def fingerprint(job: Job, config: Config) -> str:
         inputs += [
             location for location in (remote.subtitles, *remote.target_subtitles.values()) if location is not None
         ]
-    tree = {
-        "config": own,
+    return {
         "inputs": [(location, _identity(location, config)) for location in inputs],
         "targets": job.targets,
         "language": job.source_language,
         "track": job.audio_track,
     }
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def _identity(location: str, config: Config) -> str:
@@ -164,6 +186,19 @@ def read_status(out: str) -> ItemStatus | None:
         return None
 
 
+def read_statuses(jobs: Sequence[Job]) -> list[ItemStatus | None]:
+    """The status of each item, several read at a time; None for those that have none."""
+
+    def read(job: Job) -> ItemStatus | None:
+        try:
+            return read_status(job.out_location)
+        except MediaError as error:
+            return unknown(job, error)
+
+    with ThreadPoolExecutor(NUM_READERS) as readers:
+        return list(readers.map(read, jobs))
+
+
 def read_waiting(out: str) -> tuple[str, ...]:
     """Descriptions of all that a running batch waits for. Raises MediaError if the file cannot be read."""
     data = locations.read_bytes(locations.join(out, WAITING_NAME))
@@ -179,30 +214,23 @@ def write_waiting(waiting: Sequence[str], out: str) -> None:
     locations.write_bytes(locations.join(out, WAITING_NAME), (status.model_dump_json(indent=1) + "\n").encode())
 
 
-def find_finished(jobs: Sequence[Job], config: Config) -> tuple[list[str], list[ItemStatus | None]]:
-    """Each job's fingerprint, and its status if it is finished and its results are up to date.
+def find_finished(job: Job, digest: str) -> ItemStatus | None:
+    """The job's status if it is finished and its results are up to date.
 
     A job whose status cannot be read is not finished: it is dubbed again, from the store where possible.
     """
-
-    def look(job: Job) -> tuple[str, ItemStatus | None]:
-        digest = fingerprint(job, config)
-        try:
-            status = read_status(job.out_location)
-        except MediaError as error:
-            log.warning("status not read, its item is dubbed again out=%s error=%s", job.out_location, error.message)
-            return digest, None
-        is_finished = (
-            status is not None
-            and status.state in FINISHED
-            and status.fingerprint == digest
-            and locations.identity_of(locations.join(job.out_location, MANIFEST_NAME)) is not None
-        )
-        return digest, status if is_finished else None
-
-    with ThreadPoolExecutor(NUM_READERS) as readers:
-        found = list(readers.map(look, jobs))
-    return [digest for digest, _ in found], [status for _, status in found]
+    try:
+        status = read_status(job.out_location)
+    except MediaError as error:
+        log.warning("status not read, its item is dubbed again out=%s error=%s", job.out_location, error.message)
+        return None
+    is_finished = (
+        status is not None
+        and status.state in FINISHED
+        and status.fingerprint == digest
+        and locations.identity_of(locations.join(job.out_location, MANIFEST_NAME)) is not None
+    )
+    return status if is_finished else None
 
 
 def running(job: Job, digest: str) -> ItemStatus:
@@ -229,7 +257,12 @@ def unknown(job: Job, error: MediaError) -> ItemStatus:
     )
 
 
-def status_of(outcome: ItemOutcome, digest: str) -> ItemStatus:
+def failed(job: Job, error: str) -> ItemStatus:
+    """The status of an item that no driver has dubbed."""
+    return status_of(ItemOutcome(job=job, manifest=None, error=error))
+
+
+def status_of(outcome: ItemOutcome, digest: str = "") -> ItemStatus:
     manifest = outcome.manifest
     lines = [] if manifest is None else [line for dub in manifest.dubs for line in dub.utterances]
     return ItemStatus(

@@ -58,14 +58,10 @@ def show(job: JobId, address: Address = None, as_json: AsJson = False) -> None:
         raise ConfigError(f"the job must be a batch that `raydub submit` started; {job} is not")
     spec = read_spec((details.metadata or {})[SPEC_KEY])
     config = spec.settings()
-    jobs = jobs_of(spec.items, spec.out, config)
+    jobs = jobs_of(spec.items, spec.out, config, are_checked=True)
     has_ended = details.status in ENDED
     known, waiting = [], []
-    for each in jobs:
-        try:
-            status = ledger.read_status(each.out_location)
-        except MediaError as error:
-            status = ledger.unknown(each, error)
+    for each, status in zip(jobs, ledger.read_statuses(jobs), strict=True):
         if status is None or (has_ended and status.state == ledger.RUNNING):
             waiting.append(each.source_location)
         else:

@@ -14,6 +14,7 @@ from actors.errors import ConfigError
 from cluster.cli.options import ConfigName, From, ProfileName, Set, Strict, with_strict
 
 if TYPE_CHECKING:
+    from cluster.batch.items import Item
     from cluster.batch.run import BatchSpec
     from cluster.config.schema import Config
 
@@ -91,10 +92,11 @@ def _spec(
     items = items_of(inputs, to, source)
     jobs_of(items, out, settings)
     return BatchSpec(
-        items=tuple(item.model_copy(update={"source": _absolute(item.source)}) for item in items),
+        items=_with_absolute_sources(items),
         out=_absolute(out),
         num_drivers=num_drivers,
         config=settings.model_dump(mode="json"),
+        are_checked=True,
     )
 
 
@@ -110,10 +112,27 @@ def _write_spec(spec: BatchSpec) -> tuple[str, str]:
     return job, location
 
 
+def _with_absolute_sources(items: Sequence[Item]) -> tuple[Item, ...]:
+    folders: dict[str, str] = {}
+    """Real paths of the sources' folders, which are few."""
+    absolute = []
+    for item in items:
+        folder, name = os.path.split(item.source)
+        if folder not in folders:
+            folders[folder] = _absolute(folder)
+        source = item.source if _is_url(item.source) else os.path.join(folders[folder], name)
+        absolute.append(item if source == item.source else item.model_copy(update={"source": source}))
+    return tuple(absolute)
+
+
 def _absolute(location: str) -> str:
+    return location if _is_url(location) else str(Path(location).resolve())
+
+
+def _is_url(location: str) -> bool:
     from cluster.storage import locations
 
-    return location if locations.is_url(location) else str(Path(location).resolve())
+    return locations.is_url(location)
 
 
 def _runtime_env(ship: bool, env: Sequence[str]) -> dict[str, Any]:

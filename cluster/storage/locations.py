@@ -90,7 +90,8 @@ class LocalPath:
         return str(Path(self.text) / name)
 
     def name(self) -> str:
-        return Path(self.text).name
+        name = self.text.rpartition("/")[2]
+        return Path(self.text).name if name in ("", ".") else name
 
     def files(self) -> Iterable[str] | None:
         path = Path(self.text)

@@ -21,14 +21,14 @@ import ray
 
 import cluster.batch.drivers as drivers_module
 from actors.errors import ConfigError
-from cluster.batch import room
-from cluster.batch.drivers import run_sharded
-from cluster.batch.runner import ItemOutcome
+from cluster.batch import coordinator, room
+from cluster.batch.ledger import ItemStatus
 from cluster.config.load import load_config
 from cluster.config.schema import Config
 from cluster.pipeline import Job
 from cluster.streams import within
 from tests.media import AudioSpec, make_media, speech
+from tests.standins.sharded import statuses_of
 
 PATIENCE_S = 300.0
 SHORT, LONG = "Good evening.", "Good evening, ladies and gentlemen, and a warm welcome to you all."
@@ -123,9 +123,9 @@ async def nothing_outlives() -> bool:
 
 async def test_videos_of_a_killed_driver_go_to_others(tmp_path: Path, clips: tuple[Path, Path]) -> None:
     jobs = jobs_of(tmp_path, *[clips[0]] * 6)
-    came: list[ItemOutcome] = []
+    came: list[ItemStatus] = []
     (tmp_path / "hold").touch()
-    run = asyncio.create_task(run_sharded(jobs, config_of(tmp_path), 2, came.append))
+    run = asyncio.create_task(statuses_of(jobs, config_of(tmp_path), 2, came.append))
     replicas = await until_listening(run, tmp_path, 2)
     victim, _ = processes("Driver")
     victim.kill()
@@ -133,10 +133,10 @@ async def test_videos_of_a_killed_driver_go_to_others(tmp_path: Path, clips: tup
     assert not came
     (tmp_path / "hold").unlink()
     outcomes = await run
-    assert [outcome.job for outcome in outcomes] == jobs
+    assert [outcome.out for outcome in outcomes] == [job.out_location for job in jobs]
     assert [outcome.error for outcome in outcomes] == [None] * 6
     assert all((job.out / "manifest.json").exists() for job in jobs)
-    assert sorted(id(outcome) for outcome in came) == sorted(id(outcome) for outcome in outcomes)
+    assert len(came) == len(outcomes)
     assert await nothing_outlives()
 
 
@@ -144,8 +144,8 @@ async def test_a_video_that_kills_drivers_fails_alone(tmp_path: Path, clips: tup
     short, long = clips
     jobs = jobs_of(tmp_path, short, long, short, short)
     config = config_of(tmp_path, f"transcription.options.fatal_s={FATAL_S}", mode="inline")
-    outcomes = await run_sharded(jobs, config, 2, lambda outcome: None)
-    assert [outcome.manifest is None for outcome in outcomes] == [False, True, False, False]
+    outcomes = await statuses_of(jobs, config, 2)
+    assert [outcome.state == "failed" for outcome in outcomes] == [False, True, False, False]
     assert "3 drivers were lost with it" in str(outcomes[1].error)
     assert await nothing_outlives()
 
@@ -165,7 +165,7 @@ async def test_a_frozen_driver_is_replaced(
     monkeypatch.setattr(drivers_module, "within", unless_frozen)
     jobs = jobs_of(tmp_path, *[clips[0]] * 3)
     (tmp_path / "hold").touch()
-    run = asyncio.create_task(run_sharded(jobs, config_of(tmp_path, "drivers.silence_timeout_s=4"), 1, lambda _: None))
+    run = asyncio.create_task(statuses_of(jobs, config_of(tmp_path, "drivers.silence_timeout_s=4"), 1))
     await until_listening(run, tmp_path, 1)
     frozen += processes("Driver")
     frozen[0].suspend()
@@ -178,7 +178,7 @@ async def test_a_frozen_driver_is_replaced(
 async def test_cancelled_it_leaves_nothing(tmp_path: Path, clips: tuple[Path, Path]) -> None:
     jobs = jobs_of(tmp_path, *[clips[0]] * 4)
     (tmp_path / "hold").touch()
-    run = asyncio.create_task(run_sharded(jobs, config_of(tmp_path), 2, lambda _: None))
+    run = asyncio.create_task(statuses_of(jobs, config_of(tmp_path), 2))
     await until_listening(run, tmp_path, 2)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -200,7 +200,7 @@ async def test_what_the_cluster_can_never_hold_is_refused_with_the_arithmetic(
 ) -> None:
     monkeypatch.setattr(room, "REPORT_S", PATIENCE_S)
     with pytest.raises(ConfigError, match=reason):
-        await run_sharded(jobs_of(tmp_path, *clips), config_of(tmp_path, setting), 1, lambda _: None)
+        await statuses_of(jobs_of(tmp_path, *clips), config_of(tmp_path, setting), 1)
 
 
 async def test_drivers_that_cannot_start_fail_every_video(
@@ -209,16 +209,16 @@ async def test_drivers_that_cannot_start_fail_every_video(
     async def accept(_: object) -> None:
         return None
 
-    monkeypatch.setattr(drivers_module, "check_room", accept)
+    monkeypatch.setattr(coordinator, "check_room", accept)
     settings = ("drivers.resources={moon: 1}", "drivers.start_timeout_s=0.5", "drivers.max_start_failures=1")
     jobs = jobs_of(tmp_path, *clips)
-    outcomes = await run_sharded(jobs, config_of(tmp_path, *settings), 2, lambda _: None)
+    outcomes = await statuses_of(jobs, config_of(tmp_path, *settings), 2)
     assert ["a driver must start" in str(outcome.error) for outcome in outcomes] == [True, True]
 
 
 async def test_an_input_that_is_no_media_is_an_outcome_like_others(tmp_path: Path, clips: tuple[Path, Path]) -> None:
     jobs = jobs_of(tmp_path, clips[0], clips[1])
     jobs[0].source.write_bytes(b"no media")
-    outcomes = await run_sharded(jobs, config_of(tmp_path, mode="inline"), 1, lambda _: None)
-    assert outcomes[0].manifest is None
+    outcomes = await statuses_of(jobs, config_of(tmp_path, mode="inline"), 1)
+    assert outcomes[0].state == "failed"
     assert outcomes[1].error is None

@@ -19,6 +19,7 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from actors.errors import EngineLoadError
+from cluster.batch.ledger import ItemStatus
 from cluster.batch.runner import ItemOutcome
 from cluster.config.load import load_config
 from cluster.config.schema import PoolConfig, StageConfig
@@ -56,7 +57,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_media(tmp_path_factory.mktemp("clips") / "short.m4a", audio=[audio])
 
 
-def errors(outcomes: Sequence[ItemOutcome]) -> list[str | None]:
+def errors(outcomes: Sequence[ItemOutcome | ItemStatus]) -> list[str | None]:
     return [outcome.error for outcome in outcomes]
 
 

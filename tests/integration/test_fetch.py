@@ -17,10 +17,9 @@ from typing import Any
 import pytest
 
 from actors.errors import MediaError
-from cluster.batch.inputs import GUESSED_BYTES_PER_S, look_at_inputs
+from cluster.batch.inputs import GUESSED_BYTES_PER_S, look_at_input
 from cluster.batch.items import Item, jobs_of
-from cluster.batch.ledger import fingerprint
-from cluster.batch.runner import ItemOutcome
+from cluster.batch.ledger import Fingerprints
 from cluster.config.load import load_config
 from cluster.storage.config import FetchConfig
 from cluster.storage.http import describe, fetch, is_public, post, shown
@@ -321,7 +320,7 @@ def test_the_results_of_a_url_stand_until_its_file_changes(server: ThreadingHTTP
     def mark(path: str) -> str:
         items = [Item.model_validate({"source": url(server, path), "from": "en", "to": ["pt"]})]
         [job] = jobs_of(items, "out", config)
-        return fingerprint(job, config)
+        return Fingerprints(config).of(job)
 
     assert mark("/tagged.mp4") == mark("/tagged.mp4") != mark('/tagged.mp4?"b"')
     assert mark("/talk.mp4") != mark("/talk.mp4"), "nothing tells whether it is another one"
@@ -330,9 +329,6 @@ def test_the_results_of_a_url_stand_until_its_file_changes(server: ThreadingHTTP
 async def test_the_longest_url_comes_first(server: ThreadingHTTPServer) -> None:
     config = load_config("offline", ["fetch.schemes=[http]", "fetch.allow_private=true"])
     items = [Item.model_validate({"source": url(server, path), "to": ["pt"]}) for path in ("/talk.mp4", "/none.mp4")]
-    told: list[ItemOutcome] = []
-    assert await look_at_inputs(jobs_of(items, "out", config), config, told.append) == [
-        len(BODY) / GUESSED_BYTES_PER_S,
-        0.0,
-    ]
-    assert not told, "the driver that dubs it tells what is wrong with it"
+    found, missing = [await look_at_input(job, config) for job in jobs_of(items, "out", config)]
+    assert found == len(BODY) / GUESSED_BYTES_PER_S
+    assert missing == 0.0, "the driver that dubs it tells what is wrong with it"

@@ -9,12 +9,13 @@ from pathlib import Path
 import psutil
 from ray.util.placement_group import placement_group_table
 
-from cluster.batch.drivers import run_sharded
+from cluster.batch.ledger import ItemStatus
 from cluster.batch.runner import ItemOutcome, run
 from cluster.config.load import load_config
 from cluster.config.schema import Config
 from cluster.pipeline import Job
 from cluster.pools.stats import RoomWait
+from tests.standins.sharded import statuses_of
 
 
 def processes(name: str) -> list[psutil.Process]:
@@ -71,8 +72,8 @@ class TightBatch:
         self._jobs = jobs_of(folder, clip, num_videos)
         self._num_drivers = num_drivers
 
-    async def outcomes(self) -> list[ItemOutcome]:
-        return await run_sharded(self._jobs, self._config, self._num_drivers, lambda _: None, on_waits=self._note)
+    async def outcomes(self) -> list[ItemStatus]:
+        return await statuses_of(self._jobs, self._config, self._num_drivers, on_waits=self._note)
 
     async def outcomes_here(self) -> list[ItemOutcome]:
         """As `raydub dub` on a cluster: without drivers, which leaves 3 CPUs that are needed."""

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from cluster.batch import drivers
-from cluster.batch.drivers import DriverState, run_sharded
-from cluster.batch.runner import ItemOutcome
+from cluster.batch import coordinator, drivers, ledger
+from cluster.batch.drivers import DriverState
 from cluster.config.load import load_config
 from cluster.config.schema import Config
 from cluster.pipeline import Job
 from cluster.pools.stats import RoomWait
+from tests.standins.sharded import statuses_of
 
 Call = asyncio.Future[Any]
 
@@ -59,12 +58,12 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     made = Cluster()
     monkeypatch.setattr(drivers.ray, "remote", made.remote)
     monkeypatch.setattr(drivers.ray, "kill", made.kill)
-    monkeypatch.setattr(drivers, "look_at_inputs", _of_one_second)
+    monkeypatch.setattr(coordinator, "look_at_input", _of_one_second)
     return made
 
 
-async def _of_one_second(jobs: Sequence[Job], *_: object) -> list[float]:
-    return [1.0] * len(jobs)
+async def _of_one_second(*_: object) -> float:
+    return 1.0
 
 
 def config_of(*settings: str) -> Config:
@@ -80,28 +79,28 @@ def job_of(tmp_path: Path) -> Job:
 async def test_a_coordinator_that_stood_still_loses_no_driver(cluster: Cluster, tmp_path: Path) -> None:
     """For twice the time in which a driver must answer; the answer is read only then."""
     job = job_of(tmp_path)
-    outcome = ItemOutcome(job=job, manifest=None, error="why")
-    run = asyncio.create_task(run_sharded([job], config_of("drivers.silence_timeout_s=0.2"), 1, lambda _: None))
+    status = ledger.failed(job, "why")
+    run = asyncio.create_task(statuses_of([job], config_of("drivers.silence_timeout_s=0.2"), 1))
     await cluster.answer("open")
     ping = await cluster.calls["ping"].get()
     time.sleep(0.4)  # noqa: ASYNC251  # that is the point
     asyncio.get_running_loop().call_later(0.06, ping.set_result, DriverState())
     await asyncio.wait((ping,))
     assert not ping.cancelled()
-    await cluster.answer("dub", outcome)
+    await cluster.answer("dub", status)
     await cluster.answer("close")
-    assert await run == [outcome]
+    assert await run == [status]
     assert len(cluster.killed) == 1
 
 
 async def test_a_driver_that_is_no_longer_needed_is_not_waited_for(cluster: Cluster, tmp_path: Path) -> None:
     job = job_of(tmp_path)
-    outcome = ItemOutcome(job=job, manifest=None, error="why")
-    run = asyncio.create_task(run_sharded([job], config_of(), 2, lambda _: None))
+    status = ledger.failed(job, "why")
+    run = asyncio.create_task(statuses_of([job], config_of(), 2))
     await cluster.answer("open")
-    await cluster.answer("dub", outcome)
+    await cluster.answer("dub", status)
     await cluster.answer("close")
-    assert await run == [outcome]
+    assert await run == [status]
     assert len(cluster.killed) == 2
 
 
@@ -115,11 +114,11 @@ async def test_a_driver_that_cannot_have_all_its_replicas_gives_back_what_it_hol
     cluster: Cluster, tmp_path: Path
 ) -> None:
     job = job_of(tmp_path)
-    outcome = ItemOutcome(job=job, manifest=None, error="why")
+    status = ledger.failed(job, "why")
     told: list[str] = []
     settings = ("drivers.silence_timeout_s=0.2", "drivers.restart_delay_s=0")
     run = asyncio.create_task(
-        run_sharded([job], config_of(*settings), 1, lambda _: None, on_waits=lambda waits: told.extend(map(str, waits)))
+        statuses_of([job], config_of(*settings), 1, on_waits=lambda waits: told.extend(map(str, waits)))
     )
     for _ in range(2):
         await cluster.answer("open")
@@ -128,19 +127,19 @@ async def test_a_driver_that_cannot_have_all_its_replicas_gives_back_what_it_hol
         await cluster.answer("close")
     assert "waiting 61 s for 1 replica of speech/x" in told[0]
     await cluster.answer("open")
-    await cluster.answer("dub", outcome)
+    await cluster.answer("dub", status)
     await cluster.answer("close")
-    assert await run == [outcome]
+    assert await run == [status]
     assert len(cluster.killed) == 3
 
 
 async def test_a_driver_that_never_has_all_its_replicas_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
     settings = ("drivers.silence_timeout_s=0.2", "drivers.restart_delay_s=0", "drivers.max_start_failures=2")
-    run = asyncio.create_task(run_sharded([job_of(tmp_path)], config_of(*settings), 1, lambda _: None))
+    run = asyncio.create_task(statuses_of([job_of(tmp_path)], config_of(*settings), 1))
     for _ in range(2):
         await cluster.answer("open")
         await cluster.calls["dub"].get()
         await cluster.answer("ping", STUCK)
         await cluster.answer("close")
-    [outcome] = await run
-    assert "waiting 61 s for 1 replica of speech/x" in str(outcome.error)
+    [status] = await run
+    assert "waiting 61 s for 1 replica of speech/x" in str(status.error)

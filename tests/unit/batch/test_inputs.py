@@ -5,8 +5,10 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
-from cluster.batch.inputs import look_at_inputs
-from cluster.batch.runner import ItemOutcome
+import pytest
+
+from actors.errors import MediaError
+from cluster.batch.inputs import look_at_input
 from cluster.config.load import load_config
 from cluster.pipeline import Job
 from tests import bombs
@@ -21,13 +23,9 @@ def job_of(source: Path) -> Job:
 async def test_only_a_missing_input_needs_no_driver(tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no media")
-    told: list[ItemOutcome] = []
-    missing, duration_s = await look_at_inputs(
-        [job_of(tmp_path / "missing.mp4"), job_of(broken)], load_config("base"), told.append
-    )
-    assert told == [missing]
-    assert "found no such file" in str(told[0].error)
-    assert duration_s == 0.0
+    with pytest.raises(MediaError, match="found no such file"):
+        await look_at_input(job_of(tmp_path / "missing.mp4"), load_config("base"))
+    assert await look_at_input(job_of(broken), load_config("base")) == 0.0
 
 
 async def test_a_bomb_takes_no_memory_of_the_coordinator(tmp_path: Path) -> None:
@@ -35,10 +33,8 @@ async def test_a_bomb_takes_no_memory_of_the_coordinator(tmp_path: Path) -> None
     bomb = tmp_path / "bomb.mp4"
     bomb.write_bytes(bombs.repeated_samples(20_000_000))
     config = load_config("base", [f"media.max_open_bytes={OPEN_BYTES}"])
-    told: list[ItemOutcome] = []
     before_bytes = peak_bytes()
-    assert await look_at_inputs([job_of(bomb)], config, told.append) == [0.0]
-    assert told == [], "the driver that is given it reports the error"
+    assert await look_at_input(job_of(bomb), config) == 0.0, "the driver that is given it reports the error"
     assert peak_bytes() - before_bytes < OPEN_BYTES
 
 

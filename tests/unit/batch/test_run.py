@@ -54,23 +54,24 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         jobs: Sequence[Job],
         config: Config,
         num_drivers: int,
-        on_outcome: Callable[[ItemOutcome], None],
+        on_end: Callable[[ItemStatus], None],
         on_start: Callable[[Job], None],
         on_waits: Callable[[Sequence[RoomWait]], None],
+        is_wanted: Callable[[Job], bool],
     ) -> None:
         for seconds in (5.0, 6.0):
             text = f"waiting {seconds:g} s for a driver"
             on_waits([RoomWait(name="a driver", number=1, seconds=seconds, text=text)])
             await asyncio.to_thread(lambda: None)
-        for each in jobs:
+        for each in filter(is_wanted, jobs):
             on_start(each)
             await asyncio.to_thread(names.append, each.source.stem)
             if each.out.is_file():
-                on_outcome(ItemOutcome(job=each, manifest=None, error="no folder"))
+                on_end(ledger.failed(each, "no folder"))
                 continue
             each.out.mkdir(exist_ok=True)
             (each.out / MANIFEST_NAME).write_text("{}")
-            on_outcome(ItemOutcome(job=each, manifest=unchanged_manifest(), error=None))
+            on_end(ledger.status_of(ItemOutcome(job=each, manifest=unchanged_manifest(), error=None)))
 
     monkeypatch.setattr(run, "run_sharded", run_sharded)
     return names
@@ -98,7 +99,7 @@ def test_a_strict_batch_fails_by_its_verdicts(
 
 def test_strictness_is_no_reason_to_dub_again(spec: BatchSpec) -> None:
     prints = {
-        ledger.fingerprint(jobs_of(spec.items, spec.out, config)[0], config)
+        ledger.Fingerprints(config).of(jobs_of(spec.items, spec.out, config)[0])
         for config in (load_config("offline", settings) for settings in ((), ("quality.strict=true",)))
     }
     assert len(prints) == 1

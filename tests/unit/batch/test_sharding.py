@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -127,3 +129,43 @@ def test_videos_of_a_driver_without_room_blame_nobody_and_run_alone() -> None:
         assert sharding.take(0) == 0
     sharding.finish(0, 0)
     assert sharding.take(0) == 2
+
+
+class CountedLength(float):
+    """A length that counts how often it is compared."""
+
+    num_compared = 0
+
+    def __lt__(self, other: object) -> bool:
+        CountedLength.num_compared += 1
+        return float(self) < float(other)  # type: ignore[arg-type]
+
+    def __neg__(self) -> CountedLength:
+        return CountedLength(-float(self))
+
+
+@pytest.mark.parametrize("num_drivers", [1, 300])
+def test_a_video_costs_as_many_steps_among_ten_thousand_as_among_a_hundred(num_drivers: int) -> None:
+    """But for the logarithm of a heap: a list would be moved, or searched, for each."""
+
+    def steps(num_videos: int) -> float:
+        CountedLength.num_compared = 0
+        lengths = [CountedLength(number * 7919 % num_videos) for number in range(num_videos)]
+        sharding = Sharding(lengths, num_drivers, 1, 3)
+        for number in range(num_videos - num_drivers):
+            taken = sharding.take(number % num_drivers)
+            assert taken is not None
+            sharding.finish(number % num_drivers, taken)
+        return CountedLength.num_compared / num_videos
+
+    few, many = 400, 12_800
+    assert steps(many) <= steps(few) + 4 * math.log2(many / few)
+
+
+def test_videos_are_added_while_others_are_dubbed() -> None:
+    sharding = sharding_of([2.0], num_drivers=1)
+    assert sharding.take(0) == 0
+    assert not sharding.has_waiting
+    sharding.add(1, 1.0)
+    sharding.add(2, 3.0)
+    assert [sharding.take(0), sharding.take(0)] == [2, None]
