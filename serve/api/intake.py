@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import json
 import shutil
@@ -39,7 +38,7 @@ from serve.jobs.database import UNREACHABLE
 from serve.jobs.jobs import DubOptions, DubView, NewDub
 from serve.settings import config_for
 from serve.storage.bucket import BucketError
-from serve.storage.files import has_free_bytes
+from serve.storage.files import JobFiles, has_free_bytes
 
 MAX_NAME_CHARS = 200
 MAX_TYPE_CHARS = 120
@@ -80,7 +79,6 @@ async def accept(request: DubRequest, caller: Caller, dispatcher: Dispatcher) ->
                     "choose a new key"
                 )
             return await dispatcher.jobs.get(caller.owner, known.id), False
-    await dispatcher.jobs.check_room(caller.owner, caller.limits)
     dub_id, trace = new_dub_id(), named_trace()
     async with _kept(request.file, dub_id, config, dispatcher) as source:
         new = NewDub(
@@ -118,8 +116,13 @@ async def _create(new: NewDub, source: _Source, caller: Caller, dispatcher: Disp
 async def check_space(dispatcher: Dispatcher, num_bytes: int) -> None:
     """Raise ServiceFullError if so many bytes do not fit beside those that must stay free."""
     keep_bytes = dispatcher.settings.storage.min_free_bytes
-    has_room = await asyncio.to_thread(dispatcher.files.has_room, num_bytes)
-    if not has_room or not await asyncio.to_thread(has_free_bytes, Path(tempfile.gettempdir()), keep_bytes + num_bytes):
+
+    def has_room() -> bool:
+        return dispatcher.files.has_room(num_bytes) and has_free_bytes(
+            Path(tempfile.gettempdir()), keep_bytes + num_bytes
+        )
+
+    if not await asyncio.to_thread(has_room):
         raise ServiceFullError("there must be disk space for an upload; there is none now; try again later", 30.0)
 
 
@@ -232,11 +235,9 @@ async def _kept(file: UploadFile | None, dub_id: str, config: Config, dispatcher
     await check_space(dispatcher, file.size or 0)
     source = _Source()
     try:
-        path: Path = await asyncio.to_thread(files.save_source, dub_id, file.file)
-        source.num_bytes = (await asyncio.to_thread(path.stat)).st_size
+        path, source.num_bytes = await asyncio.to_thread(files.save_source, dub_id, file.file)
         info = await dispatcher.workers.inspecting.run(inspect, path, config.media)
-        await finish_before_cancel(in_own_thread(functools.partial(files.publish, path, path), "publish source"))
-        await asyncio.to_thread(files.release, dub_id)
+        await finish_before_cancel(in_own_thread(lambda: _publish(files, dub_id, path), "publish source"))
         source.duration_s = info.duration_s
         yield source
     except MediaError as error:
@@ -245,6 +246,11 @@ async def _kept(file: UploadFile | None, dub_id: str, config: Config, dispatcher
         if not source.is_taken:
             with contextlib.suppress(BucketError):  # the cleanup tries again
                 await asyncio.to_thread(files.delete, dub_id)
+
+
+def _publish(files: JobFiles, dub_id: str, source: Path) -> None:
+    files.publish(source, source)
+    files.release(dub_id)
 
 
 def _content_type(file: UploadFile | None) -> str | None:

@@ -37,7 +37,7 @@ async def count_active(database: Database) -> ActiveDubs:
     query = select(state, func.count(), func.min(Dub.updated_s)).where(*is_active).group_by("standing")
     numbers: Counter[str] = Counter()
     oldest_wait_s = 0.0
-    async with database.transaction() as session:
+    async with database.reading() as session:
         for name, number, oldest_s in await session.execute(query):
             numbers[name] = number
             if name == "queued":

@@ -127,7 +127,7 @@ class KeyRing:
     async def _read(self) -> None:
         if self._read_s is not None:
             await asyncio.sleep(self._read_s + READ_PAUSE_S - time.monotonic())
-        async with asyncio.timeout(MAX_READ_S), self._database.transaction() as session:
+        async with asyncio.timeout(MAX_READ_S), self._database.reading() as session:
             rows = list(await session.scalars(select(ApiKey)))
         self._was_used = self._was_used or bool(rows)
         self._stored = [
@@ -163,7 +163,7 @@ async def add_key(database: Database, name: str, limits: KeyLimits | None) -> st
 
 
 async def list_keys(database: Database) -> Sequence[ApiKey]:
-    async with database.transaction() as session:
+    async with database.reading() as session:
         return list(await session.scalars(select(ApiKey).order_by(ApiKey.created_s)))
 
 

@@ -25,7 +25,7 @@ _ADD_STRAY = text("INSERT INTO strays (dub_id, seen_s) VALUES (:dub_id, :seen_s)
 
 async def expired_dubs(database: Database) -> Sequence[str]:
     """Deleted jobs that ``cleanup`` removes next. Their media are deleted again, in case that failed before."""
-    async with database.transaction() as session:
+    async with database.reading() as session:
         return list(await session.scalars(select(Dub.id).where(Dub.deleted_s < time.time() - DAY_S)))
 
 
@@ -34,7 +34,7 @@ async def delete_old(database: Database, jobs: Jobs, keep_dubs_s: float) -> Sequ
     query = select(Dub.id, Dub.owner).where(
         Dub.state.not_in(ACTIVE), Dub.deleted_s.is_(None), Dub.updated_s < time.time() - keep_dubs_s
     )
-    async with database.transaction() as session:
+    async with database.reading() as session:
         found = list((await session.execute(query.limit(MAX_ASKED))).all())
     gone = []
     for dub_id, owner in found:
@@ -55,7 +55,7 @@ async def without_job(
     now_s = time.time()
     oldest_s = after_s + grace_s + LOOK_BACK_S
     candidates = [dub_id for dub_id in dub_ids if after_s < now_s - made_s(dub_id) < oldest_s]
-    async with database.transaction() as session:
+    async with database.reading() as session:
         known = {
             dub_id
             for at in range(0, len(candidates), MAX_ASKED)

@@ -42,13 +42,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential
 
 from actors.errors import ConfigError
+from cluster.pools.fairness import AdmissionLimiter
 from serve.jobs.file_systems import remote_type
+from serve.threads import OWNER
 
 R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 30
+NUM_SQLITE_CONNECTIONS = 16
+"""Connections that stay open, each with a thread; more are opened for a moment when many requests come at once."""
 MIGRATION_TIMEOUT_S = 120.0
 UNREACHABLE = (OperationalError, InterfaceError, PoolTimeoutError, OSError)
 """Errors of a database that is stopped or starting. asyncpg raises plain connection errors."""
@@ -66,6 +70,7 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._sessions = async_sessionmaker(engine, expire_on_commit=False)
+        self._writers = AdmissionLimiter(1, 1) if engine.dialect.name == "sqlite" else None
 
     @classmethod
     @asynccontextmanager
@@ -83,7 +88,26 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A transaction that is committed at the end of the block, or rolled back after an exception."""
+        """A transaction that is committed at the end of the block, or rolled back after an exception.
+
+        It may write. SQLite lets one writer in at a time, whichever asks at the right moment: in this process they take
+        turns instead, by owner. So a block must not open another.
+        """
+        if self._writers is None:
+            async with self.reading() as session:
+                yield session
+            return
+        owner = OWNER.get()
+        await self._writers.enter(owner)
+        try:
+            async with self.reading() as session:
+                yield session
+        finally:
+            self._writers.leave(owner)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """The same, for a block that only reads."""
         try:
             async with self._sessions.begin() as session:
                 yield session
@@ -96,7 +120,7 @@ class Database:
     async def answers(self, within_s: float) -> bool:
         """True if the database answers in time. A host that is gone may never answer at all."""
         try:
-            async with asyncio.timeout(within_s), self.transaction() as session:
+            async with asyncio.timeout(within_s), self.reading() as session:
                 await session.execute(text("SELECT 1"))
         except (SQLAlchemyError, OSError):
             return False
@@ -123,6 +147,7 @@ def _engine(url: str) -> AsyncEngine:
                 _check_local(Path(parsed.database))
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             options = {"connect_args": {"timeout": BUSY_TIMEOUT_S, "async_creator_fn": _connect_sqlite}}
+            options["pool_size"] = NUM_SQLITE_CONNECTIONS
         engine = create_async_engine(parsed, **options)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise ConfigError(

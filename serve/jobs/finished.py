@@ -37,7 +37,7 @@ async def finished_dubs(database: Database, owner: str, limit: int) -> list[Made
         .order_by(Dub.id.desc())
         .limit(limit)
     )
-    async with database.transaction() as session:
+    async with database.reading() as session:
         rows = (await session.execute(query)).all()
     found = []
     for dub_id, name, duration_s, verdict, data in rows:

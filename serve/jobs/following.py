@@ -103,7 +103,7 @@ class EventFeed:
     async def _look(self) -> dict[str, JobState]:
         ids = tuple(self._followed)
         found: dict[str, JobState] = {}
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             for at in range(0, len(ids), MAX_ASKED):
                 part = ids[at : at + MAX_ASKED]
                 query = select(Dub.id, Dub.num_events, Dub.state, Dub.deleted_s).where(Dub.id.in_(part))

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from actors.errors import ItemError
 from serve.errors import ConflictError, NotFoundError
 from serve.jobs.database import Database
-from serve.jobs.quotas import charge, check_bytes, check_counts, check_day, lock_owner, num_queued
+from serve.jobs.quotas import add_charge, charge, check_usage, lock_owner, num_waiting, read_usage
 from serve.jobs.tables import ACTIVE, Delivery, Dub, DubState, Edit, Event, Target, TargetState
 from serve.settings import KeyLimits
 
@@ -76,41 +76,38 @@ class Jobs:
                 known = await self._repeated(session, new)
                 if known is not None:
                     return known, False
-                await check_counts(session, new.owner, limits, self.max_queued)
-                await check_bytes(session, new.owner, limits, new.source_bytes)
-                if new.duration_s is None:
-                    await check_day(session, self.database, new.owner, limits)
-                else:
-                    media_s = new.duration_s * len(new.targets)
-                    await charge(session, self.database, new.owner, new.id, media_s, limits)
+                usage = await read_usage(session, self.database, new.owner)
+                media_s = None if new.duration_s is None else new.duration_s * len(new.targets)
+                within = {"max_queued": self.max_queued, "more_bytes": new.source_bytes}
+                check_usage(usage, limits, **within, media_s=media_s)
+                add_charge(session, self.database, new.owner, new.id, media_s or 0.0)
                 return await _insert(session, new), True
         except IntegrityError:  # another dispatcher took the same idempotency key at the same moment
-            async with self.database.transaction() as session:
+            async with self.database.reading() as session:
                 known = await self._repeated(session, new)
             if known is None:
                 raise
             return known, False
 
     async def find_repeated(self, owner: str, key: str) -> Dub | None:
-        async with self.database.transaction() as session:
+        async with self.database.reading() as session:
             query = select(Dub).where(Dub.owner == owner, Dub.idempotency_key == key, Dub.deleted_s.is_(None))
             return (await session.scalars(query)).one_or_none()
 
     async def check_room(self, owner: str, limits: KeyLimits, more_bytes: int = 0) -> None:
         """Check the limits before anything is uploaded. Raises CapacityError, ServiceFullError."""
-        async with self.database.transaction() as session:
-            await check_counts(session, owner, limits, self.max_queued)
-            await check_bytes(session, owner, limits, more_bytes)
-            await check_day(session, self.database, owner, limits)
+        async with self.database.reading() as session:
+            usage = await read_usage(session, self.database, owner)
+        check_usage(usage, limits, max_queued=self.max_queued, more_bytes=more_bytes, media_s=None)
 
     async def num_queued(self) -> int:
         """Number of jobs of all owners that wait for a dispatcher; their sources are here."""
-        async with self.database.transaction() as session:
-            return await num_queued(session, only_fetched=True)
+        async with self.database.reading() as session:
+            return await num_waiting(session)
 
     async def get(self, owner: str, dub_id: str) -> DubView:
         """Raises NotFoundError, also for a job of another owner."""
-        async with self.database.transaction() as session:
+        async with self.database.reading() as session:
             return await _view(session, await _owned(session, owner, dub_id))
 
     async def page(
@@ -122,14 +119,14 @@ class Jobs:
             query = query.where(Dub.id < before)
         if states:
             query = query.where(Dub.state.in_(states))
-        async with self.database.transaction() as session:
+        async with self.database.reading() as session:
             found = list(await session.scalars(query))
             views = [await _view(session, dub) for dub in found[:limit]]
         return views, found[limit - 1].id if len(found) > limit else None
 
     async def events_after(self, dub_id: str, number: int, limit: int = 500) -> list[Event]:
         query = select(Event).where(Event.dub_id == dub_id, Event.number > number).order_by(Event.number).limit(limit)
-        async with self.database.transaction() as session:
+        async with self.database.reading() as session:
             return list(await session.scalars(query))
 
     async def cancel(self, owner: str, dub_id: str) -> DubView:
@@ -174,7 +171,7 @@ class Jobs:
                 await session.execute(delete(table).where(table.dub_id == dub.id))
 
     async def edits(self, dub_id: str) -> Sequence[Edit]:
-        async with self.database.transaction() as session:
+        async with self.database.reading() as session:
             return list(await session.scalars(select(Edit).where(Edit.dub_id == dub_id)))
 
     async def edit(

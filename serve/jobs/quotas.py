@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,6 +22,19 @@ LOCK = 7_208_114
 """PostgreSQL's number of the locks on owners: any number that is the same in every process."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """The parts of its limits that an owner has used, and those of all owners."""
+
+    num_queued: int
+    """Dubs of all owners that wait."""
+    num_active: int
+    """Its dubs that wait or run."""
+    stored_bytes: int
+    media_s: float
+    """Media counted against its day."""
+
+
 async def lock_owner(database: Database, session: AsyncSession, owner: str) -> None:
     """Wait until no other transaction checks or uses this owner's limits, until the end of this one."""
     if database.is_postgres:
@@ -31,61 +45,61 @@ async def lock_owner(database: Database, session: AsyncSession, owner: str) -> N
         await session.execute(delete(Charge).where(Charge.charged_s < time.time() - 2 * DAY_S))
 
 
-async def charge(
-    session: AsyncSession, database: Database, owner: str, dub_id: str, media_s: float, limits: KeyLimits
-) -> None:
-    """Count media against the owner's day, whose lock is held. Raises CapacityError if there is not as much left."""
-    used_s = await _used_s(session, database, owner)
-    if used_s + media_s > limits.media_s_per_day:
-        raise _no_more_today(used_s, f"{media_s:.0f} s", limits)
-    if media_s > 0:
-        session.add(Charge(id=new_dub_id(), owner=owner, dub_id=dub_id, media_s=media_s, charged_s=database.now_s))
+async def read_usage(session: AsyncSession, database: Database, owner: str) -> Usage:
+    """All that limits are compared with, in one query."""
+    queued = select(func.count()).where(Dub.state == DubState.QUEUED).scalar_subquery()
+    active = select(func.count()).where(Dub.owner == owner, Dub.state.in_(ACTIVE)).scalar_subquery()
+    stored = select(func.sum(Dub.stored_bytes)).where(Dub.owner == owner, Dub.deleted_s.is_(None)).scalar_subquery()
+    lately = Charge.charged_s > database.now_s - DAY_S
+    charged_s = select(func.sum(Charge.media_s)).where(Charge.owner == owner, lately).scalar_subquery()
+    row = (await session.execute(select(queued, active, stored, charged_s))).one()
+    return Usage(num_queued=row[0], num_active=row[1], stored_bytes=int(row[2] or 0), media_s=row[3] or 0.0)
 
 
-async def check_day(session: AsyncSession, database: Database, owner: str, limits: KeyLimits) -> None:
-    """Raise CapacityError if nothing is left of the owner's day, before media of unknown length."""
-    used_s = await _used_s(session, database, owner)
-    if used_s >= limits.media_s_per_day:
-        raise _no_more_today(used_s, "more", limits)
+def check_usage(usage: Usage, limits: KeyLimits, *, max_queued: int, more_bytes: int, media_s: float | None) -> None:
+    """Check that one more dub is allowed; the length of its media is None if it is unknown.
 
-
-async def check_bytes(session: AsyncSession, owner: str, limits: KeyLimits, more_bytes: int) -> None:
-    """Raise CapacityError if the owner's dubs would take more than the limit."""
-    query = select(func.coalesce(func.sum(Dub.stored_bytes), 0)).where(Dub.owner == owner, Dub.deleted_s.is_(None))
-    used = int((await session.execute(query)).scalar_one())
-    if used + more_bytes > limits.max_stored_bytes:
-        raise CapacityError(
-            f"a key's dubs may take {limits.max_stored_bytes} bytes; this one's take {used} and {more_bytes} would be "
-            "added; delete some",
-            retry_after_s=RETRY_NEXT_DAY_S,
-        )
-
-
-async def check_counts(session: AsyncSession, owner: str, limits: KeyLimits, max_queued: int) -> None:
-    """Raise ServiceFullError if too many dubs wait, CapacityError if the owner has too many at a time."""
-    if await num_queued(session) >= max_queued:
+    Raises ServiceFullError if too many dubs wait, CapacityError if a limit of the owner is reached.
+    """
+    if usage.num_queued >= max_queued:
         raise ServiceFullError(
             f"at most {max_queued} dubs may wait, and as many do; try again later", RETRY_WHEN_FULL_S
         )
-    of_owner = select(func.count()).select_from(Dub).where(Dub.owner == owner, Dub.state.in_(ACTIVE))
-    if (await session.execute(of_owner)).scalar_one() >= limits.max_active_dubs:
+    if usage.num_active >= limits.max_active_dubs:
         raise CapacityError(
             f"a key may have {limits.max_active_dubs} dubs waiting or running, and has; wait for one to end",
             retry_after_s=RETRY_WHEN_FULL_S,
         )
+    if usage.stored_bytes + more_bytes > limits.max_stored_bytes:
+        raise CapacityError(
+            f"a key's dubs may take {limits.max_stored_bytes} bytes; this one's take {usage.stored_bytes} and "
+            f"{more_bytes} would be added; delete some",
+            retry_after_s=RETRY_NEXT_DAY_S,
+        )
+    if usage.media_s >= limits.media_s_per_day if media_s is None else usage.media_s + media_s > limits.media_s_per_day:
+        raise _no_more_today(usage.media_s, "more" if media_s is None else f"{media_s:.0f} s", limits)
 
 
-async def num_queued(session: AsyncSession, *, only_fetched: bool = False) -> int:
-    """Number of waiting jobs of all owners."""
-    query = select(func.count()).select_from(Dub).where(Dub.state == DubState.QUEUED)
-    found: int = (await session.execute(query.where(Dub.is_fetched) if only_fetched else query)).scalar_one()
-    return found
+async def charge(
+    session: AsyncSession, database: Database, owner: str, dub_id: str, media_s: float, limits: KeyLimits
+) -> None:
+    """Count media against the owner's day, whose lock is held. Raises CapacityError if there is not as much left."""
+    used_s = (await read_usage(session, database, owner)).media_s
+    if used_s + media_s > limits.media_s_per_day:
+        raise _no_more_today(used_s, f"{media_s:.0f} s", limits)
+    add_charge(session, database, owner, dub_id, media_s)
 
 
-async def _used_s(session: AsyncSession, database: Database, owner: str) -> float:
-    query = select(func.coalesce(func.sum(Charge.media_s), 0.0))
-    query = query.where(Charge.owner == owner, Charge.charged_s > database.now_s - DAY_S)
-    found: float = (await session.execute(query)).scalar_one()
+def add_charge(session: AsyncSession, database: Database, owner: str, dub_id: str, media_s: float) -> None:
+    """Count media against the owner's day, without looking at its limit."""
+    if media_s > 0:
+        session.add(Charge(id=new_dub_id(), owner=owner, dub_id=dub_id, media_s=media_s, charged_s=database.now_s))
+
+
+async def num_waiting(session: AsyncSession) -> int:
+    """Number of waiting jobs of all owners whose source is here."""
+    query = select(func.count()).select_from(Dub).where(Dub.state == DubState.QUEUED, Dub.is_fetched)
+    found: int = (await session.execute(query)).scalar_one()
     return found
 
 

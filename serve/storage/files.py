@@ -106,13 +106,13 @@ class JobFiles(Protocol):
 
     # --- the same for every implementation
 
-    def save_source(self, dub_id: str, upload: BinaryIO) -> Path:
-        """Save an upload locally; it must still be published."""
+    def save_source(self, dub_id: str, upload: BinaryIO) -> tuple[Path, int]:
+        """Save an upload locally; it must still be published. Returns its path and its size in bytes."""
         path = self.paths.source(dub_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
             shutil.copyfileobj(upload, file, COPY_BYTES)
-        return path
+            return path, file.tell()
 
     def save_clip(self, dub_id: str, utterance_id: str, clip: Clip) -> None:
         pcm = np.clip(clip.samples, -1, 1) * 32767

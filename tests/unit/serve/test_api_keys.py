@@ -22,10 +22,10 @@ class SilentDatabase(Database):
     is_silent = False
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
+    async def reading(self) -> AsyncIterator[AsyncSession]:
         if self.is_silent:
             await asyncio.Event().wait()
-        async with super().transaction() as session:
+        async with super().reading() as session:
             yield session
 
 

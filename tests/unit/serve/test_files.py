@@ -42,7 +42,8 @@ def files(request: pytest.FixtureRequest, settings: ServeSettings, tmp_path: Pat
 
 
 def test_a_job_s_files_from_its_upload_to_its_end(files: JobFiles) -> None:
-    source = files.save_source(DUB, io.BytesIO(b"media"))
+    source, num_bytes = files.save_source(DUB, io.BytesIO(b"media"))
+    assert num_bytes == 5
     files.publish(source, source)
     files.release(DUB)
     assert files.bring(source)

@@ -135,7 +135,7 @@ def test_a_stored_value_is_whole_or_missing(root: Path, left: Path) -> None:
 def test_a_dub_that_was_accepted_has_its_source_and_one_that_is_done_its_results(root: Path, left: Path) -> None:
     files = FolderFiles(root)
     with recorded(root) as disk:
-        source = files.save_source(DUB_ID, io.BytesIO(b"source" * 10))
+        source, _ = files.save_source(DUB_ID, io.BytesIO(b"source" * 10))
         files.publish(source, source)
         disk.note("accepted")
         name, out = files.new_output(DUB_ID)

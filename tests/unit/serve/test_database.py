@@ -1,0 +1,68 @@
+"""Transactions of SQLite: writers of one process take turns by owner, and readers do not wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from sqlalchemy import event, text
+
+from serve.ids import new_dub_id
+from serve.jobs.database import Database
+from serve.jobs.jobs import DubOptions, Jobs, NewDub
+from serve.settings import KeyLimits
+from serve.threads import OWNER
+
+
+async def test_writers_take_turns_by_owner(tmp_path: Path) -> None:
+    order: list[str] = []
+    is_held, may_end = asyncio.Event(), asyncio.Event()
+
+    async def write(database: Database, owner: str, *, hold: bool = False) -> None:
+        OWNER.set(owner)
+        async with database.transaction() as session:
+            await session.execute(text("DELETE FROM charges"))
+            order.append(owner)
+            if hold:
+                is_held.set()
+                await may_end.wait()
+
+    async with Database.open(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as database, asyncio.TaskGroup() as group:
+        group.create_task(write(database, "many", hold=True))
+        await is_held.wait()
+        for owner in ("many", "many", "many", "one"):
+            group.create_task(write(database, owner))
+        async with database.reading() as session:
+            assert (await session.execute(text("SELECT count(*) FROM charges"))).scalar_one() == 0
+        assert order == ["many"]
+        may_end.set()
+    assert order[:3] in (["many", "many", "one"], ["many", "one", "many"])
+    assert order.count("many") == 4
+
+
+async def test_a_failed_writer_lets_the_next_in(tmp_path: Path) -> None:
+    async with Database.open(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as database:
+        writer = asyncio.create_task(_hold(database))
+        await asyncio.sleep(0)
+        writer.cancel()
+        await asyncio.gather(writer, return_exceptions=True)
+        async with asyncio.timeout(10), database.transaction() as session:
+            await session.execute(text("DELETE FROM charges"))
+
+
+async def _hold(database: Database) -> None:
+    async with database.transaction() as session:
+        await session.execute(text("DELETE FROM charges"))
+        await asyncio.Event().wait()
+
+
+async def test_limits_are_read_in_one_query(tmp_path: Path) -> None:
+    asked: list[str] = []
+    async with Database.open(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as database:
+        jobs = Jobs(database, 100)
+        new = NewDub(id=new_dub_id(), owner="a", name="x", options=DubOptions(), targets=("pt",), duration_s=1.0)
+        await jobs.create(new, KeyLimits())
+        engine = database._engine.sync_engine
+        event.listen(engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+        await jobs.check_room("a", KeyLimits())
+    assert len(asked) == 1
