@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
 
-@functools.lru_cache(maxsize=16)
-def _identifier(languages: frozenset[str]) -> LanguageIdentifier:
+_loading = threading.Lock()
+"""Threads that ask for a language at the same time load one model: it takes half a second of computing."""
+
+
+@functools.cache
+def _model() -> LanguageIdentifier:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier  # 0.2 s, and few texts need it
 
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+@functools.lru_cache(maxsize=256)
+def _identifier(languages: frozenset[str]) -> LanguageIdentifier:
+    with _loading:
+        identifier = copy.copy(_model())  # shares the arrays
     identifier.set_languages(languages or None)
     return identifier
 
