@@ -18,6 +18,7 @@ from actors.device import GpuUse
 from actors.errors import DubbingError, EngineLoadError
 from cluster.config.schema import PoolConfig
 from cluster.logs import new_context
+from cluster.pools.loads import LoadIndex
 from cluster.pools.needs import Need, describe
 from cluster.pools.replicas import Replica, ReplicaDiedError, ResultLostError
 from cluster.pools.scheduling import ReplicaLoad, retry_delay_s
@@ -131,6 +132,8 @@ class Fleet(Generic[T]):
         start_limiter: StartLimiter,
     ) -> None:
         self.serving: dict[int, Serving[T]] = {}
+        self.loads = LoadIndex(config.batch.in_flight)
+        """Of those in ``serving``."""
         self.target = 0
         self.unloadable: EngineLoadError | None = None
         """Reason why no replica can be loaded; None while one may. Tries go on, ever more rarely."""
@@ -180,13 +183,27 @@ class Fleet(Generic[T]):
             return False
         serving.lost = True
         serving.over.set()
-        self.serving.pop(serving.id, None)
+        self._stop_serving(serving)
         self.last_error = str(error)
         return True
 
+    def begin_batch(
+        self,
+        serving: Serving[T],
+        batch: asyncio.Task[None],
+        entries: Sequence[T],
+        expected_s: float | None,
+        alone: bool,
+    ) -> None:
+        """Note a batch that a serving replica was given, which takes about ``expected_s`` if that is known."""
+        serving.begin(batch, entries, asyncio.get_running_loop().time(), expected_s, alone)
+        self.loads.update(serving.load)
+
     def batch_ended(self, serving: Serving[T], batch: asyncio.Task[None]) -> None:
         serving.end(batch, asyncio.get_running_loop().time())
-        if not serving.batches and serving.id not in self.serving:  # draining, and this was its last
+        if serving.id in self.serving:
+            self.loads.update(serving.load)
+        elif not serving.batches:  # draining, and this was its last
             serving.over.set()
 
     async def close(self) -> None:
@@ -201,10 +218,14 @@ class Fleet(Generic[T]):
             assert slot.task is not None
             slot.task.cancel()  # kills what is loading
         else:
-            del self.serving[serving.id]
+            self._stop_serving(serving)
             if not serving.batches:
                 serving.over.set()
         slot.state = ReplicaState.DRAINING
+
+    def _stop_serving(self, serving: Serving[T]) -> None:
+        self.serving.pop(serving.id, None)
+        self.loads.remove(serving.id)
 
     def _remove_slot(self, slot: _Slot[T], task: asyncio.Task[None]) -> None:
         del self._slots[slot.id]
@@ -267,6 +288,7 @@ class Fleet(Generic[T]):
         serving: Serving[T] = Serving(id=slot.id, replica=replica)
         slot.serving, slot.state, slot.cannot_load = serving, ReplicaState.SERVING, False
         self.serving[slot.id] = serving
+        self.loads.update(serving.load)
         self._has_loaded = True
         self.unloadable = None
         self._on_change()

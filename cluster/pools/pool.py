@@ -32,7 +32,7 @@ from cluster.pools.memory_limit import MemoryLimit
 from cluster.pools.recovery import LossRecovery, check_alive, with_cause
 from cluster.pools.replicas import Replica, ReplicaDiedError, ReplicaHungError, ResultLostError
 from cluster.pools.request_queue import PendingRequest, RequestQueue
-from cluster.pools.scheduling import ReplicaLoad, Send, next_batch
+from cluster.pools.scheduling import Send, next_batch
 from cluster.pools.start_limit import StartLimiter
 from cluster.pools.stats import PoolActivity, PoolStats, RoomWait
 from cluster.streams import within
@@ -188,7 +188,9 @@ class Pool:
         loop = asyncio.get_running_loop()
         while True:
             limits, lead_s = self._memory.limits, self.config.batch.lead_s + self._times.delivery_s
-            decision = next_batch(self._queue.backlog(), self._loads(), limits, lead_s, loop.time())
+            backlog, loads = self._queue.backlog(), self._fleet.loads
+            choice = loads.all() if backlog.num_suspects else loads.candidates(lead_s, loop.time())
+            decision = next_batch(backlog, choice, limits, lead_s, loop.time(), loads.num_idle)
             if isinstance(decision, Send):
                 self._send(decision)
                 continue
@@ -196,9 +198,6 @@ class Pool:
                 async with asyncio.timeout_at(decision.until_s):
                     await self._wake.wait()
             self._wake.clear()
-
-    def _loads(self) -> list[ReplicaLoad]:
-        return [serving.load for serving in self._fleet.serving.values()]
 
     def _send(self, decision: Send) -> None:
         serving = self._fleet.serving[decision.replica_id]
@@ -217,7 +216,7 @@ class Pool:
         fields = logs.fields_of_jobs(entry.log_fields for entry in entries)
         with log_context(replica=str(serving.id), **fields):
             batch = asyncio.create_task(self._run_batch(serving, entries, timeout_s, decision.suspect, is_idle))
-        serving.begin(batch, entries, now_s, expected_s, decision.suspect)
+        self._fleet.begin_batch(serving, batch, entries, expected_s, decision.suspect)
         batch.add_done_callback(functools.partial(self._after_batch, serving))
 
     async def _run_batch(

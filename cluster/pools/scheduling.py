@@ -56,7 +56,12 @@ class Wait:
 
 
 def next_batch(
-    backlog: Backlog, replicas: Sequence[ReplicaLoad], limits: BatchLimits, lead_s: float, now_s: float
+    backlog: Backlog,
+    replicas: Sequence[ReplicaLoad],
+    limits: BatchLimits,
+    lead_s: float,
+    now_s: float,
+    num_idle: int | None = None,
 ) -> Send | Wait:
     """Decide on the batch to send now; ask again after each.
 
@@ -64,11 +69,12 @@ def next_batch(
     before it is expected to be idle, or at once where that cannot be told. Until then the batch can still take in
     what is needed earlier, or go to a replica that ends first. What fills no batch waits for an idle replica:
     the answers of the running batch bring new requests, which then run with it. A suspect waits for an idle replica
-    too; the least loaded one is kept free of other work until it is idle.
+    too; the least loaded one is kept free of other work until it is idle. ``replicas`` are all, or without suspects
+    those that `loads.py` finds worth a look; ``num_idle`` is then the number of all idle ones.
     """
     open_to_work = [replica for replica in replicas if not replica.alone]
     if backlog.num_suspects and open_to_work:
-        open_to_work.sort(key=_load)
+        open_to_work.sort(key=load_order)
         if open_to_work[0].num_batches == 0:
             return Send(replica_id=open_to_work[0].id, max_items=1, suspect=True)
         del open_to_work[: backlog.num_suspects]
@@ -76,17 +82,18 @@ def next_batch(
         return Wait()
     idle = [replica for replica in open_to_work if replica.num_batches == 0]
     if idle:
-        share = math.ceil(backlog.num_items / len(idle))
-        return Send(replica_id=min(idle, key=_load).id, max_items=min(share, limits.max_items))
+        share = math.ceil(backlog.num_items / (len(idle) if num_idle is None else num_idle))
+        return Send(replica_id=min(idle, key=load_order).id, max_items=min(share, limits.max_items))
     busy = [replica for replica in open_to_work if replica.num_batches < limits.in_flight]
     if not busy or not _fills_a_batch(backlog, limits):
         return Wait()
-    first = min(busy, key=lambda replica: (_due_s(replica, lead_s, now_s), _load(replica)))
+    first = min(busy, key=lambda replica: (_due_s(replica, lead_s, now_s), load_order(replica)))
     due_s = _due_s(first, lead_s, now_s)
     return Wait(until_s=due_s) if due_s > now_s else Send(replica_id=first.id, max_items=limits.max_items)
 
 
-def _load(replica: ReplicaLoad) -> tuple[int, float, int]:
+def load_order(replica: ReplicaLoad) -> tuple[int, float, int]:
+    """Sort key, the least loaded first."""
     return replica.num_batches, replica.running_since_s, replica.id
 
 
