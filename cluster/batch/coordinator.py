@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 
 MAX_LOOKS = 8
 """Inputs that are looked at at a time."""
+FIRST_AHEAD, AHEAD = (64, 2), (1_000, 8)
+"""Inputs that are looked at ahead of the drivers: at least so many, and so many times what the drivers hold at a time.
+Few until the first video is done, which would share this machine with the looks. Then enough that each driver's last
+videos are short ones."""
 CLOSED = 1_000_000
 """Rank of a driver that is not open: videos go to open ones first."""
 
@@ -133,6 +137,10 @@ class _Coordinator:
         self._wait_logs = [WaitLog(f"driver {driver} is ") for driver in range(num_drivers)]
         self._num_failures = [0] * num_drivers
         self._last_failure = ""
+        self._num_at_once = num_drivers * config.pipeline.max_videos
+        self._ahead = FIRST_AHEAD
+        self._taken = asyncio.Event()
+        """Set when a video was taken."""
         self._has_looked = False
         """True once every input was looked at."""
         self._wakeups = _Wakeups(num_drivers + 1)
@@ -153,6 +161,7 @@ class _Coordinator:
 
     async def _look(self, order: Iterator[int], is_wanted: Callable[[Job], bool]) -> None:
         for index in order:
+            await self._wait_for_need()
             job = self._jobs[index]
             if is_wanted is not _always and not await asyncio.to_thread(is_wanted, job):
                 continue
@@ -166,6 +175,12 @@ class _Coordinator:
                 self._wakeups.wake_hungry()
             else:
                 self._abandon(index)
+
+    async def _wait_for_need(self) -> None:
+        """Wait while more inputs were looked at than drivers will soon ask for."""
+        while self._sharding.num_waiting >= max(self._ahead[0], self._ahead[1] * self._num_at_once):
+            self._taken.clear()
+            await self._taken.wait()
 
     async def has_work(self) -> bool:
         """Wait until a video needs a driver; False once none can any more."""
@@ -259,6 +274,7 @@ class _Coordinator:
         await self._wakeups.wait(driver, hungry=self._sharding.num_running(driver) if has_room else None)
 
     def _start(self, driver: int, remote: RemoteDriver, index: int, group: asyncio.TaskGroup) -> None:
+        self._taken.set()
         self._on_start(self._jobs[index])
         group.create_task(self._dub(driver, remote, index))
         if self._sharding.has_waiting:
@@ -270,6 +286,7 @@ class _Coordinator:
         status = await remote.dub(self._jobs[index])
         self._sharding.finish(driver, index)
         self._num_failures[driver] = 0
+        self._ahead = AHEAD
         self._on_end(status)
         if self._is_over:
             self._wakeups.wake_all()
@@ -299,6 +316,7 @@ class _Coordinator:
         self._last_failure = str(error)
         for index in self._sharding.retire(driver):
             self._abandon(index)
+        self._taken.set()
         self._wakeups.wake_all()
 
     def _abandon(self, index: int) -> None:

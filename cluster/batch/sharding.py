@@ -1,7 +1,8 @@
 """Assigns videos to drivers: pure decisions, without a clock or Ray. `drivers.py` applies them.
 
 No driver gets a share in advance: each takes the next video when it has room. The longest of the highest
-priority goes first, so that the last videos are short and all drivers end at about the same time.
+priority goes first, among those that are known, so that the last videos are short and all drivers end at about the same
+time.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ class Sharding:
     @property
     def has_waiting(self) -> bool:
         return bool(self._waiting)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
 
     @property
     def has_drivers(self) -> bool:

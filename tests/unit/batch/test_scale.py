@@ -54,8 +54,25 @@ async def test_the_first_video_waits_for_no_look_at_all_inputs(
     monkeypatch.setattr(coordinator, "look_at_input", look)
     some = jobs(tmp_path, 500)
     await run_sharded(some, CONFIG, 1, lambda _: None, on_start=lambda _: num_looked_at_first.append(len(looked)))
-    assert num_looked_at_first[0] < 100
+    assert num_looked_at_first[0] <= coordinator.FIRST_AHEAD[0] + coordinator.MAX_LOOKS
     assert sorted(looked) == sorted(job.source.name for job in some)
+
+
+async def test_no_more_inputs_are_looked_at_than_drivers_will_soon_need(
+    cluster: GhostDrivers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_looked, most_ahead = 0, 0
+
+    async def look(job: Job, config: Config) -> float:
+        nonlocal num_looked, most_ahead
+        num_looked += 1
+        most_ahead = max(most_ahead, num_looked - len(cluster.dubbed))
+        return 1.0
+
+    monkeypatch.setattr(coordinator, "look_at_input", look)
+    await run_sharded(jobs(tmp_path, 3_000), CONFIG, 2, lambda _: None)
+    assert num_looked == 3_000
+    assert most_ahead <= coordinator.AHEAD[0] + coordinator.MAX_LOOKS + 2 * CONFIG.pipeline.max_videos
 
 
 async def test_finished_items_are_neither_looked_at_nor_dubbed(cluster: GhostDrivers, tmp_path: Path) -> None:
