@@ -133,7 +133,7 @@ class Fleet(Generic[T]):
     ) -> None:
         self.serving: dict[int, Serving[T]] = {}
         self.loads = LoadIndex(config.batch.in_flight)
-        """Of those in ``serving``."""
+        """Loads of the replicas in ``serving``."""
         self.target = 0
         self.unloadable: EngineLoadError | None = None
         """Reason why no replica can be loaded; None while one may. Tries go on, ever more rarely."""
