@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -117,10 +118,11 @@ class Jobs:
         query = select(Dub).where(Dub.owner == owner, Dub.deleted_s.is_(None)).order_by(Dub.id.desc()).limit(limit + 1)
         if before is not None:
             query = query.where(Dub.id < before)
-        if states:
-            query = query.where(Dub.state.in_(states))
+        # One query a state: an index has the jobs of one state in order, and those of several would all be sorted.
+        queries = [query.where(Dub.state == state) for state in dict.fromkeys(states)] or [query]
         async with self.database.reading() as session:
-            found = list(await session.scalars(query))
+            each = [await session.scalars(query) for query in queries]
+            found = sorted(itertools.chain(*each), key=lambda dub: dub.id, reverse=True)[: limit + 1]
             views = [await _view(session, dub) for dub in found[:limit]]
         return views, found[limit - 1].id if len(found) > limit else None
 

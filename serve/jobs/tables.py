@@ -44,6 +44,9 @@ class Dub(Base):
         Index("dubs_by_state", "state", "lease_until_s"),
         Index("dubs_by_owner", "owner", "id"),
         Index("dubs_by_claim", "owner", "claimed_s"),
+        Index("dubs_by_bytes", "owner", "deleted_s", "stored_bytes"),
+        Index("dubs_by_page", "owner", "state", "id"),
+        Index("dubs_by_deletion", "deleted_s"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -138,7 +141,7 @@ class Charge(Base):
     """Media counted against an owner's day, once for each language, whenever it was made. Never changed."""
 
     __tablename__ = "charges"
-    __table_args__ = (Index("charges_by_owner", "owner", "charged_s"),)
+    __table_args__ = (Index("charges_by_owner", "owner", "charged_s"), Index("charges_by_time", "charged_s"))
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     owner: Mapped[str] = mapped_column(String(80))
