@@ -15,7 +15,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -27,6 +26,7 @@ from actors.errors import ConfigError
 from cluster.storage.circuit_breaker import CircuitBreaker
 from cluster.storage.config import StoreConfig
 from cluster.storage.files import ASIDE_PREFIX, aside, replaced
+from cluster.storage.folder import FolderLimit, StoreEntry, list_values
 from cluster.storage.framing import (
     CHECKSUM_BYTES,
     HEADER_BYTES,
@@ -47,8 +47,6 @@ NONE = "none"
 
 TOUCH_AFTER_S = 3600.0
 """Resolution of a value's time of last use: to write it at every use would cost more than reading some values."""
-EVICT_TO = 0.9
-"""Share of ``max_bytes`` that is left after an eviction: else every later put would evict again."""
 TIME_FIELDS = ("mtime", "LastModified", "updated", "created")
 """Fields in which fsspec's file systems give the time of last change, each under its own name."""
 ASIDE_MAX_AGE_S = 3600.0
@@ -57,17 +55,6 @@ ASIDE_MAX_AGE_S = 3600.0
 
 class StoreError(Exception):
     """The store cannot be used now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreEntry:
-    """A stored value, as the store lists it."""
-
-    path: str
-    task: str
-    num_bytes: int
-    used_s: float | None
-    """Time of last use (of last change where no use is noted), in seconds since 1970."""
 
 
 def open_store(config: StoreConfig) -> Store | None:
@@ -273,8 +260,11 @@ class LocalStore(Store):
     def __init__(self, fs: Any, root: str, config: StoreConfig) -> None:
         super().__init__(fs, root, config)
         self._lock = threading.Lock()
-        self._num_bytes: int | None = None
-        """Estimated size of all values; None before the first look into the folder."""
+        self._limit = FolderLimit(self._root, config.max_bytes)
+
+    def list(self) -> Iterator[StoreEntry]:
+        with self._reported():
+            yield from list_values(self._root)
 
     def _read(self, path: str) -> bytes:
         with open(path, "rb") as file:
@@ -298,20 +288,21 @@ class LocalStore(Store):
             with contextlib.suppress(OSError):
                 if time.time() - temporary.stat().st_mtime > ASIDE_MAX_AGE_S:
                     temporary.unlink()
-        return super().gc(max_bytes)
+        with self._lock, self._reported():
+            return self._limit.shrink(self._config.max_bytes if max_bytes is None else max_bytes)
 
     def _note_put(self, num_bytes: int) -> None:
-        with self._lock:
-            if self._num_bytes is not None:
-                self._num_bytes += num_bytes
-                if self._num_bytes <= self._config.max_bytes:
-                    return
-            # Other processes put, too, and a value that is put twice is counted twice: list the folder.
-            self._num_bytes = sum(value.num_bytes for value in self.list())
-            if self._num_bytes > self._config.max_bytes:
-                num_removed, bytes_removed = self.gc(int(self._config.max_bytes * EVICT_TO))
-                self._num_bytes -= bytes_removed
-                log.info("store evicted values=%d bytes=%d", num_removed, bytes_removed)
+        with self._lock, self._reported():
+            self._limit.note_put(num_bytes)
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Raise StoreError for an error of the folder."""
+        try:
+            yield
+        except OSError as error:
+            self._reads.note_failure(error)
+            raise StoreError(f"{self.url}: {type(error).__name__}: {error}") from error
 
 
 def _touch(path: str) -> None:
