@@ -14,6 +14,7 @@ from actors.errors import MediaError
 from cluster.batch import ledger
 from cluster.batch.drivers import DriverDiedError, DriverStartError, DriverStuckError, RemoteDriver
 from cluster.batch.inputs import look_at_input
+from cluster.batch.items import ItemJobs
 from cluster.batch.ledger import ItemStatus
 from cluster.batch.room import check_room, driver_need, needs_of_jobs
 from cluster.batch.sharding import Sharding
@@ -56,6 +57,7 @@ async def run_sharded(
 ) -> None:
     """Dub every job on ``num_drivers`` drivers, ``pipeline.max_videos`` at a time on each.
 
+    Inputs are looked at in their order: jobs of higher priority should come first.
     ``is_wanted`` is called in threads, and tells whether a job must be dubbed at all. ``on_end`` is called with the
     status of each that was, as it comes; ``on_start`` with each job that a driver starts, again if another driver has
     to; ``on_waits`` with what the cluster has no room for, again and again while it waits. Ray must be connected. On
@@ -68,7 +70,8 @@ async def run_sharded(
     looking = asyncio.create_task(coordinator.look_at_inputs(is_wanted), name="look at inputs")
     try:
         if await coordinator.has_work():
-            needs = [driver_need(config), *([] if config.ray.mode == "inline" else needs_of_jobs(jobs, config))]
+            kinds = jobs.one_of_each_kind() if isinstance(jobs, ItemJobs) else jobs
+            needs = [driver_need(config), *([] if config.ray.mode == "inline" else needs_of_jobs(kinds, config))]
             await check_room(needs)
             async with asyncio.TaskGroup() as group:
                 for driver in range(num_drivers):
@@ -126,6 +129,8 @@ class _Coordinator:
         on_waits: Callable[[Sequence[RoomWait]], None],
     ) -> None:
         self._jobs = jobs
+        self._queued: dict[int, Job] = {}
+        """Jobs that were looked at and have not ended."""
         self._config = config
         self._settings = config.drivers
         self._sharding = Sharding([], num_drivers, config.pipeline.max_videos, self._settings.max_losses)
@@ -148,9 +153,9 @@ class _Coordinator:
     # --- inputs
 
     async def look_at_inputs(self, is_wanted: Callable[[Job], bool]) -> None:
-        """Look at each input, those of higher priority first, and queue what must be dubbed."""
+        """Look at each input, in order, and queue what must be dubbed."""
         sandbox.start()
-        order = iter(sorted(range(len(self._jobs)), key=lambda index: -self._jobs[index].priority))
+        order = iter(range(len(self._jobs)))
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(MAX_LOOKS):
@@ -170,6 +175,7 @@ class _Coordinator:
             except MediaError as error:
                 self._on_end(ledger.failed(job, error.message))
                 continue
+            self._queued[index] = job
             if self._sharding.has_drivers:
                 self._sharding.add(index, duration_s, job.priority)
                 self._wakeups.wake_hungry()
@@ -275,7 +281,7 @@ class _Coordinator:
 
     def _start(self, driver: int, remote: RemoteDriver, index: int, group: asyncio.TaskGroup) -> None:
         self._taken.set()
-        self._on_start(self._jobs[index])
+        self._on_start(self._queued[index])
         group.create_task(self._dub(driver, remote, index))
         if self._sharding.has_waiting:
             self._wakeups.wake_hungry()
@@ -283,7 +289,8 @@ class _Coordinator:
             self._wakeups.wake_all()  # drivers that are still being opened, or have nothing left to do
 
     async def _dub(self, driver: int, remote: RemoteDriver, index: int) -> None:
-        status = await remote.dub(self._jobs[index])
+        status = await remote.dub(self._queued[index])
+        del self._queued[index]
         self._sharding.finish(driver, index)
         self._num_failures[driver] = 0
         self._ahead = AHEAD
@@ -323,4 +330,4 @@ class _Coordinator:
         self._fail(index, f"a driver must start to dub this video; none did; the last error was: {self._last_failure}")
 
     def _fail(self, index: int, reason: str) -> None:
-        self._on_end(ledger.failed(self._jobs[index], reason))
+        self._on_end(ledger.failed(self._queued.pop(index), reason))

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, overload
 
 from pydantic import (
     AfterValidator,
@@ -29,6 +29,7 @@ from pydantic import (
 
 from actors import languages
 from actors.errors import ConfigError
+from cluster.batch.folders import JobFolder, check_folders
 from cluster.config.load import brief, check_item_settings, dotted, merged, overlaid
 from cluster.config.schema import Config
 from cluster.pipeline import Job, RemoteLocations
@@ -110,6 +111,10 @@ class Item(BaseModel):
     priority: int = Field(default=0, ge=-100, le=100)
     """Higher ones begin first."""
 
+    @property
+    def has_overlay(self) -> bool:
+        return bool(self.settings or self.speakers is not None or self.voices or self.glossary)
+
     def overlay(self) -> dict[str, Any]:
         """Settings that replace those of the run's configuration."""
         tree = dict(self.settings)
@@ -148,50 +153,73 @@ def is_manifest(location: str) -> bool:
     return location.lower().endswith(MANIFEST_SUFFIXES)
 
 
-def jobs_of(items: Sequence[Item], out: str, config: Config, *, are_checked: bool = False) -> list[Job]:
-    """Jobs with an output folder each in ``out``, a path or a URL. Raises ConfigError.
+def jobs_of(items: Sequence[Item], out: str, config: Config) -> list[Job]:
+    """Jobs with an output folder each in ``out``, a path or a URL. Raises ConfigError."""
+    return list(check_items(items, out, config))
 
-    Items that ``are_checked`` have been through this already, with the same configuration.
-    """
+
+def check_items(items: Sequence[Item], out: str, config: Config) -> ItemJobs:
+    """The jobs of items that agree with the configuration and with each other. Raises ConfigError."""
     checks = _ItemChecks(config)
-    jobs = []
-    folders = _Folders(out)
-    names = [locations.name_of(item.source) for item in items]
-    for item, name, folder in zip(items, names, _folder_names(items, names), strict=True):
+    for item in items:
         try:
-            if not are_checked:
-                checks.check(item)
-            jobs.append(_job(item, name, *folders.named(folder)))
+            checks.check(item)
         except ConfigError as error:
             raise ConfigError(
                 error.message if len(items) == 1 else f"{locations.for_people(item.source)}: {error.message}"
             ) from error
-    if not are_checked:
-        check_outputs(jobs)
+    jobs = ItemJobs(items, out)
+    check_folders(jobs.folders())
     return jobs
 
 
-def check_outputs(jobs: Sequence[Job]) -> None:
-    """Raise ConfigError if two jobs write to one folder, or a job writes to the folder of its input."""
-    by_out: dict[str, Job] = {}
-    links = _Links()
-    for job in jobs:
-        other = by_out.setdefault(job.out_location, job)
-        if other is not job:
-            one, two = (locations.for_people(each.source_location) for each in (other, job))
-            raise ConfigError(
-                f"inputs must differ in name, because each gets its own folder; {one} and {two} would both write "
-                f"{job.out_location}; give one a `name` in a manifest, or dub them with different --out"
-            )
-        if job.remote is None and links.folder_of(str(job.source)) == links.real(str(job.out)):
-            raise ConfigError(
-                f"an input must not be in the folder of its results, which may replace it; {job.source} is in "
-                f"{job.out}; choose another --out"
-            )
+class ItemJobs(Sequence[Job]):
+    """The jobs of checked items, each with an output folder in ``out``; made whenever one is asked for."""
+
+    def __init__(self, items: Sequence[Item], out: str) -> None:
+        self._items = items
+        self._url = locations.parse(out) if locations.is_url(out) else None
+        self._path = Path(out)
+        self._names = _folder_names(items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, at: int) -> Job: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Job]: ...
+
+    def __getitem__(self, at: int | slice) -> Job | list[Job]:
+        if isinstance(at, slice):
+            return [self[index] for index in range(*at.indices(len(self)))]
+        item, name = self._items[at], self._names[at]
+        if self._url is None:
+            return _job(item, self._path / name, None)
+        url = self._url.join(name)
+        return _job(item, Path(url), url)
+
+    def one_of_each_kind(self) -> list[Job]:
+        """A job for each choice of languages, settings and subtitles: together they use all that the others use."""
+        kinds: dict[tuple[object, ...], int] = {}
+        for index, item in enumerate(self._items):
+            own = repr(item.overlay()) if item.has_overlay else ""
+            kinds.setdefault((item.to, item.subtitles is None, tuple(item.target_subtitles), own), index)
+        return [self[index] for index in kinds.values()]
+
+    def folders(self) -> Iterator[JobFolder]:
+        """The place of each job's input and results."""
+        path = str(self._path)
+        for item, name in zip(self._items, self._names, strict=True):
+            is_local = self._url is None and not locations.is_url(item.source)
+            out = os.path.join(path, name) if self._url is None else self._url.join(name)
+            yield JobFolder(source=item.source, out=out, is_local=is_local)
 
 
-def _folder_names(items: Sequence[Item], names: Sequence[str]) -> list[str]:
+def _folder_names(items: Sequence[Item]) -> list[str]:
     """The name of each item's folder: ``note.amr`` and ``note.oga`` beside each other are told apart by the suffix."""
+    names = [locations.name_of(item.source) for item in items]
     folders = [item.name or _folder_name(name) for item, name in zip(items, names, strict=True)]
     num_sharing = Counter(folders)
     return [
@@ -200,69 +228,32 @@ def _folder_names(items: Sequence[Item], names: Sequence[str]) -> list[str]:
     ]
 
 
-class _Folders:
-    """The folders of items in the batch's output."""
-
-    def __init__(self, out: str) -> None:
-        self._url = locations.parse(out) if locations.is_url(out) else None
-        self._path = Path(out)
-
-    def named(self, name: str) -> tuple[Path, str | None]:
-        """Path of the folder, and its URL if that is not a path."""
-        if self._url is None:
-            return self._path / name, None
-        url = self._url.join(name)
-        return Path(url), url
-
-
-@dataclass(slots=True)
-class _Links:
-    """Real paths of files in few folders: each folder is resolved once, and its files only if they are links."""
-
-    folders: dict[str, str] = field(default_factory=dict)
-
-    def folder_of(self, path: str) -> str:
-        """The real folder of a file."""
-        folder, name = os.path.split(path)
-        return os.path.dirname(os.path.realpath(path)) if _may_lead_away(path, name) else self._resolved(folder)
-
-    def real(self, path: str) -> str:
-        folder, name = os.path.split(path)
-        return os.path.realpath(path) if _may_lead_away(path, name) else os.path.join(self._resolved(folder), name)
-
-    def _resolved(self, folder: str) -> str:
-        real = self.folders.get(folder)
-        if real is None:
-            real = self.folders[folder] = os.path.realpath(folder)
-        return real
-
-
-def _may_lead_away(path: str, name: str) -> bool:
-    return name in ("", ".", "..") or os.path.islink(path)
-
-
 @dataclass(slots=True)
 class _ItemChecks:
     """Checks items against the configuration: languages once for all that have the same, and the same settings."""
 
     config: Config
-    passed: set[str] = field(default_factory=set)
+    passed: set[tuple[object, ...]] = field(default_factory=set)
 
     def check(self, item: Item) -> None:
         """Raise ConfigError if an item contradicts itself, or some engine cannot work on its languages."""
-        _check_turns(item)
-        _check(item, self.config)
+        if item.speakers is not None:
+            _check_turns(item)
+        for location in (item.source, item.subtitles, *item.target_subtitles.values()):
+            if location is not None:
+                locations.check_input(location, self.config.fetch)
+        own = repr(item.overlay()) if item.has_overlay else ""
+        key = (item.source_language, item.to, item.subtitles is None, tuple(item.target_subtitles), own)
+        if key in self.passed:
+            return
+        _check(item)
         own_text = {*item.target_subtitles, *([item.source_language] if item.subtitles is not None else [])}
         texts = sorted(tag for tag in own_text if tag)
-        overlay = item.overlay()
-        key = repr((item.source_language, item.to, texts, overlay))
-        if key not in self.passed:
-            check_languages(overlaid(self.config, overlay), item.source_language, item.to, own_text=texts)
-            self.passed.add(key)
+        check_languages(overlaid(self.config, item.overlay()), item.source_language, item.to, own_text=texts)
+        self.passed.add(key)
 
 
-def _job(item: Item, name: str, out: Path, out_url: str | None) -> Job:
-    """The job of an item, whose file's name is ``name``."""
+def _job(item: Item, out: Path, out_url: str | None) -> Job:
     remote = RemoteLocations(
         source=_url(item.source),
         out=out_url,
@@ -272,7 +263,7 @@ def _job(item: Item, name: str, out: Path, out_url: str | None) -> Job:
         },
     )
     return Job(
-        source=Path(name if remote.source is not None else item.source),
+        source=Path(locations.name_of(item.source) if remote.source is not None else item.source),
         targets=item.to,
         source_language=item.source_language,
         audio_track=item.audio_track,
@@ -287,8 +278,8 @@ def _job(item: Item, name: str, out: Path, out_url: str | None) -> Job:
     )
 
 
-def _check(item: Item, config: Config) -> None:
-    """Raise ConfigError if an item contradicts itself, or names an input that may not be read."""
+def _check(item: Item) -> None:
+    """Raise ConfigError if an item contradicts itself."""
     if not item.to:
         name = locations.for_people(item.source)
         raise ConfigError(f"{name} must have target languages; found none; give --to, or `to` in the manifest")
@@ -300,9 +291,6 @@ def _check(item: Item, config: Config) -> None:
     for target in item.target_subtitles:
         if target not in item.to:
             raise ConfigError(f"--target-subtitles must be of a language in --to; found {target}; add it to --to")
-    for location in (item.source, item.subtitles, *item.target_subtitles.values()):
-        if location is not None:
-            locations.check_input(location, config.fetch)
 
 
 def _check_turns(item: Item) -> None:

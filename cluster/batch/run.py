@@ -15,7 +15,7 @@ from actors import languages
 from actors.errors import ConfigError
 from cluster.batch import ledger
 from cluster.batch.coordinator import run_sharded
-from cluster.batch.items import Item, is_manifest, jobs_of, read_items
+from cluster.batch.items import Item, ItemJobs, check_items, is_manifest, read_items
 from cluster.batch.ledger import BatchSummary, ItemStatus
 from cluster.batch.recorder import StatusRecorder
 from cluster.config.schema import Config
@@ -37,6 +37,11 @@ class BatchSpec(BaseModel):
     config: dict[str, Any]
     are_checked: bool = False
     """True if the items were checked against the configuration where the batch was submitted."""
+
+    def jobs(self, config: Config) -> ItemJobs:
+        """A job for each item, those of higher priority first. Raises ConfigError."""
+        items = sorted(self.items, key=lambda item: -item.priority)
+        return ItemJobs(items, self.out) if self.are_checked else check_items(items, self.out, config)
 
     def settings(self) -> Config:
         """The configuration, checked. Raises ConfigError."""
@@ -79,7 +84,7 @@ async def run_batch(spec: BatchSpec, config: Config) -> BatchSummary:
 
     Raises MediaError if the summary cannot be written, ConfigError if the cluster can never hold a driver.
     """
-    jobs = jobs_of(spec.items, spec.out, config, are_checked=spec.are_checked)
+    jobs = spec.jobs(config)
     fingerprints = ledger.Fingerprints(config)
     digests: dict[str, str] = {}
     """Fingerprint of each item that is dubbed now, by its output."""

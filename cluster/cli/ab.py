@@ -127,7 +127,8 @@ def _jobs(
 ) -> list[Job]:
     """One job for each input, which dubs it by every arm. Raises ConfigError."""
     from actors import languages
-    from cluster.batch.items import check_outputs, folder_name
+    from cluster.batch.folders import check_outputs
+    from cluster.batch.items import folder_name
     from cluster.pipeline import Job
     from cluster.pools.routing import check_languages
 

@@ -242,7 +242,8 @@ def _redub_job(
     only: Sequence[str],
     assignments: Sequence[str],
 ) -> tuple[Job, Config]:
-    from cluster.batch.items import check_outputs, folder_name
+    from cluster.batch.folders import check_outputs
+    from cluster.batch.items import folder_name
     from cluster.batch.redub import redub_job
     from cluster.storage import locations
 

@@ -49,7 +49,7 @@ def show(job: JobId, address: Address = None, as_json: AsJson = False) -> None:
     from rich.console import Console
 
     from cluster.batch import ledger
-    from cluster.batch.items import jobs_of
+    from cluster.batch.items import ItemJobs
     from cluster.batch.run import read_spec
     from cluster.cli.ray_jobs import ENDED, SPEC_KEY, connect
 
@@ -58,7 +58,7 @@ def show(job: JobId, address: Address = None, as_json: AsJson = False) -> None:
         raise ConfigError(f"the job must be a batch that `raydub submit` started; {job} is not")
     spec = read_spec((details.metadata or {})[SPEC_KEY])
     config = spec.settings()
-    jobs = jobs_of(spec.items, spec.out, config, are_checked=True)
+    jobs = ItemJobs(spec.items, spec.out)
     has_ended = details.status in ENDED
     known, waiting = [], []
     for each, status in zip(jobs, ledger.read_statuses(jobs), strict=True):

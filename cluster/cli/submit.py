@@ -86,11 +86,11 @@ def _spec(
     inputs: Sequence[str], out: str, to: str | None, source: str | None, num_drivers: int, settings: Config
 ) -> BatchSpec:
     """The batch, with absolute paths. Raises ConfigError for a wrong item, before the cluster would."""
-    from cluster.batch.items import jobs_of
+    from cluster.batch.items import check_items
     from cluster.batch.run import BatchSpec, items_of
 
     items = items_of(inputs, to, source)
-    jobs_of(items, out, settings)
+    check_items(items, out, settings)
     return BatchSpec(
         items=_with_absolute_sources(items),
         out=_absolute(out),
