@@ -15,7 +15,7 @@ from serve.dispatch.claims import JobRunner
 from serve.dispatch.fetches import SourceFetcher
 from serve.dispatch.health import Health
 from serve.dispatch.history import FigureHistory, measure_forever
-from serve.dispatch.housekeeping import clean_up_forever
+from serve.dispatch.housekeeping import clean_up_forever, return_memory_forever
 from serve.dispatch.warm_up import warm_up
 from serve.inference.inference import Inference
 from serve.jobs.api_keys import KeyRing
@@ -89,6 +89,7 @@ async def open_dispatcher(setup: DispatcherSetup) -> AsyncIterator[Dispatcher]:
             dispatcher.fetcher.claim_forever(),
             dispatcher.runner.renew_forever(),
             clean_up_forever(settings, database, files),
+            return_memory_forever(),
             health.watch_database(database),
             measure_forever(dispatcher.history, pools, database, dispatcher.runner),
             dispatcher.key_ring.refresh_forever(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import functools
 import logging
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from serve.storage.files import JobFiles
 log = logging.getLogger(__name__)
 
 EVERY_S = 3600.0
+TRIM_EVERY_S = 60.0
 
 
 async def clean_up_forever(settings: ServeSettings, database: Database, files: JobFiles) -> None:
@@ -30,6 +32,17 @@ async def clean_up_forever(settings: ServeSettings, database: Database, files: J
         if num_events := await until_it_answers(query):
             log.info("old events removed num_events=%d", num_events)
         await asyncio.sleep(min(EVERY_S, keep_events_s))
+
+
+async def return_memory_forever() -> None:
+    """Give memory that is free within the C library's heaps back to the system, where the library can.
+
+    glibc keeps a heap for every few threads, and each keeps the most that it ever held.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    while trim is not None:
+        await asyncio.sleep(TRIM_EVERY_S)
+        await asyncio.to_thread(trim, 0)
 
 
 async def _remove_media(settings: ServeSettings, database: Database, files: JobFiles) -> None:
