@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from actors.device import DeviceFault, GpuMeter, GpuUse, device_fault, release_memory
-from actors.engine import make_engine
+from actors.engine import Engine, make_engine
 from actors.errors import DeviceLostError, DubbingError, EngineError, EngineLoadError, ItemError
 from actors.types import ItemFailure, Task
 
@@ -86,6 +86,11 @@ class EngineHost:
                 )
             case _:
                 return EngineLoadError(message)
+
+    @property
+    def prepares(self) -> bool:
+        """True if the engine has something to do to a batch before it runs it."""
+        return type(self._engine).prepare is not Engine.prepare
 
     def prepare(self, batch: Sequence[Any]) -> list[Any]:
         """The batch as the engine prepares it, with an ItemFailure for each request that cannot be prepared."""
@@ -184,6 +189,8 @@ class ActorHost:
         return submit_in_context(self._thread, self._host.load).result()
 
     def run(self, batch: Sequence[Any]) -> BatchReport:
+        if not self._host.prepares:
+            return submit_in_context(self._thread, self._host.run, batch).result()
         return submit_in_context(self._preparing, self._start, batch).result().result()
 
     def _start(self, batch: Sequence[Any]) -> Future[BatchReport]:
