@@ -33,7 +33,7 @@ async def test_free_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> Non
     task = asyncio.create_task(housekeeping.return_memory_forever())
     try:
         async with asyncio.timeout(30):
-            while psutil.Process().memory_info().rss > before - NUM_BLOCKS * BLOCK_BYTES / 2:
+            while psutil.Process().memory_info().rss > before - NUM_BLOCKS * BLOCK_BYTES / 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     finally:
         task.cancel()
