@@ -66,3 +66,19 @@ async def test_limits_are_read_in_one_query(tmp_path: Path) -> None:
         event.listen(engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
         await jobs.check_room("a", KeyLimits())
     assert len(asked) == 1
+
+
+async def test_no_query_of_a_job_reads_all_jobs(tmp_path: Path) -> None:
+    """SQLite's plans: each search goes by an index. A scan would take longer with every job that there ever was."""
+    url = f"sqlite+aiosqlite:///{tmp_path / 'serve.db'}"
+    queries = (
+        "SELECT sum(stored_bytes) FROM dubs WHERE owner = 'a' AND deleted_s IS NULL",
+        "SELECT id FROM dubs WHERE owner = 'a' AND deleted_s IS NULL AND state = 'failed' ORDER BY id DESC LIMIT 21",
+        "SELECT id FROM dubs WHERE deleted_s < 1.0",
+        "DELETE FROM charges WHERE charged_s < 1.0",
+        "SELECT count(*) FROM dubs WHERE state = 'queued'",
+    )
+    async with Database.open(url) as database, database.transaction() as session:
+        for query in queries:
+            plan = [row[-1] for row in await session.execute(text(f"EXPLAIN QUERY PLAN {query}"))]
+            assert all(step.startswith("SEARCH") and "INDEX" in step for step in plan), (query, plan)
