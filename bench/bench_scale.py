@@ -1,18 +1,26 @@
 """Measures what a batch of 100 to 100,000 videos, and 1 to 1,000 replicas, cost for each video.
 
-    python bench/bench_scale.py [--only coordinator,driver,submit,…] [--quick] [--folder DIR] [--plot docs/scale.svg]
-                                [--json]
+    python bench/bench_scale.py [--only coordinator,submit,…] [--quick] [--folder DIR] [--plot docs/scale.svg]
+                                [--save FILE] [--json]
 
 Every part runs the product's own code on this machine's storage; ``--folder`` says where.
- - coordinator: whole batches on drivers that take no time (5 languages a video): CPU and memory of the coordinator per
-   video, with its ledger, statuses and summary. Two sizes run at the same time on one core, so that whatever else the
-   machine does meets them alike. Inputs are not opened: each takes the same milliseconds, however many there are
+ - coordinator: CPU per video of whole batches on drivers that take no time, 5 languages a video, with ledger, statuses
+   and summary. Two sizes run at the same time on one core, so that whatever else the machine does meets them alike.
+   Inputs are not opened: each takes the same milliseconds, however many there are. Also by the number of drivers
+ - memory: most bytes that Python held per video in such batches
  - driver: CPU of a real driver with stand-in engines for a real dub, with 1,000 to 100,000 results beside its own, in
    turns; and the bytes that it keeps of each
  - submit: seconds from `raydub submit` to the first spoken line, of a real batch on Ray with stand-in engines
+ - replicas: CPU of a driver for a batch, with 1 to 1,000 replicas that answer at once, and the metrics' series
+ - database: milliseconds of the service's queries with up to a million dubs of one owner, SQLite
+ - store: CPU per put, and memory, of a full store's evictions
+ - leases: CPU of an output's lease and scratch folder beside other results
+
+``--save`` adds the found figures to those of a JSON file, from which ``--plot`` draws.
 
 Bounds: CPU and memory per video of coordinator and driver at 100,000 videos within 10 % of those at 1,000; the first
-line within 10 s of the submission of 100,000. Exit status 1 otherwise.
+line within 10 s of the submission of 100,000; memory of an eviction and time of a lease do not grow with the number.
+Exit status 1 otherwise.
 """
 
 from __future__ import annotations
@@ -33,14 +41,17 @@ from typing import Any
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
-from bench import scale_batch
+from bench import scale_batch, scale_service
+from bench.plots import drawn
 from tests.standins.batches import code_on_nodes
 
 SIZES = (100, 1_000, 10_000, 100_000)
 FEW, MANY = 1_000, 100_000
 MAX_CHANGE = 0.1
 MAX_FIRST_LINE_S = 10.0
-NUM_DRIVERS = (1, 10, 100, 1_000)
+NUM_DRIVERS = NUM_REPLICAS = (1, 10, 100, 1_000)
+MAX_BATCH_MS, MAX_QUERY_MS = 0.3, 100.0
+MAX_LOOK_BYTES = 20_000_000
 Found = dict[str, Any]
 
 
@@ -74,26 +85,26 @@ def change(rows: Sequence[Mapping[str, float]], figure: str, few: int, many: int
 
 def coordinator(sizes: Sequence[int], root: Path | None) -> Found:
     hundred, few, *between, many = sizes
-    cpu = side_by_side(scale_batch.coordinator_cpu, [(few,), (many,)], root)
-    cpu += side_by_side(scale_batch.coordinator_cpu, [(number,) for number in (hundred, *between)], root)
-    cpu.sort(key=lambda row: row["videos"])
-    memory = [apart(scale_batch.coordinator_bytes, number, root) for number in sizes]
+    rows = side_by_side(scale_batch.coordinator_cpu, [(few,), (many,)], root)
+    rows += side_by_side(scale_batch.coordinator_cpu, [(number,) for number in (hundred, *between)], root)
+    rows.sort(key=lambda row: row["videos"])
     by_drivers = side_by_side(scale_batch.coordinator_cpu, [(FEW, number) for number in NUM_DRIVERS], root)
-    rows = [one | other for one, other in zip(cpu, memory, strict=True)]
-    changes = {figure: change(rows, figure, few, many) for figure in ("cpu_ms", "bytes")}
     for row in rows:
-        print(
-            f"  {row['videos']:7} videos: {row['cpu_ms']:.3f} ms of CPU, {row['bytes']:.0f} bytes a video", flush=True
-        )
+        print(f"  {row['videos']:7} videos: {row['cpu_ms']:.3f} ms of CPU a video", flush=True)
     for row in by_drivers:
         print(f"  {row['drivers']:7} drivers: {row['cpu_ms']:.3f} ms of CPU a video", flush=True)
-    print("  " + ", ".join(f"{figure} {value:+.1%}" for figure, value in changes.items()) + f" from {few} to {many}")
-    return {
-        "sizes": rows,
-        "by_drivers": by_drivers,
-        "changes": changes,
-        "shows": all(value <= MAX_CHANGE for value in changes.values()),
-    }
+    changed = change(rows, "cpu_ms", few, many)
+    print(f"  {changed:+.1%} from {few} to {many} videos", flush=True)
+    return {"sizes": rows, "by_drivers": by_drivers, "change": changed, "shows": changed <= MAX_CHANGE}
+
+
+def memory(sizes: Sequence[int], root: Path | None) -> Found:
+    rows = [apart(scale_batch.coordinator_bytes, number, root) for number in sizes]
+    for row in rows:
+        print(f"  {row['videos']:7} videos: {row['bytes']:.0f} bytes a video", flush=True)
+    changed = change(rows, "bytes", sizes[1], sizes[-1])
+    print(f"  {changed:+.1%} from {sizes[1]} to {sizes[-1]} videos", flush=True)
+    return {"sizes": rows, "change": changed, "shows": changed <= MAX_CHANGE}
 
 
 def driver(sizes: Sequence[int], root: Path | None) -> Found:
@@ -118,15 +129,64 @@ def submit(sizes: Sequence[int], root: Path | None) -> Found:
     return {"sizes": rows, "shows": rows[-1]["to_first_line_s"] <= MAX_FIRST_LINE_S}
 
 
+def replicas(sizes: Sequence[int], root: Path | None) -> Found:
+    rows = [apart(_run, scale_service.dispatch_cpu, number) for number in NUM_REPLICAS]
+    for row in rows:
+        print(f"  {row['replicas']:7} replicas: {row['cpu_ms']:.3f} ms a batch, {row['series']} series", flush=True)
+    return {"sizes": rows, "shows": rows[-1]["cpu_ms"] <= MAX_BATCH_MS}
+
+
+def database(sizes: Sequence[int], root: Path | None) -> Found:
+    rows = [apart(_run, scale_service.database_times, 10 * number, root) for number in sizes]
+    for row in rows:
+        told = ", ".join(f"{name} {value:.1f}" for name, value in row.items() if name != "dubs")
+        print(f"  {row['dubs']:7} dubs: {told}", flush=True)
+    slowest_ms = max(rows[-1][name] for name in ("claim", "renew", "events", "page", "page_of_failed", "count"))
+    return {"sizes": rows, "shows": slowest_ms <= MAX_QUERY_MS}
+
+
+def store(sizes: Sequence[int], root: Path | None) -> Found:
+    rows = [apart(scale_service.store_cost, number, root) for number in (*sizes, 3 * sizes[-1])]
+    for row in rows:
+        print(
+            f"  {row['values']:7} values: {row['put_us']:.1f} µs a put, {row['peak_bytes'] / 1e6:.2f} MB at most, "
+            f"{row['list_us']:.1f} µs a value to list all",
+            flush=True,
+        )
+    return {"sizes": rows, "shows": rows[-1]["peak_bytes"] <= MAX_LOOK_BYTES}
+
+
+def leases(sizes: Sequence[int], root: Path | None) -> Found:
+    rows = apart(_run, scale_service.lease_ms, sizes, root)
+    for row in rows:
+        print(f"  {row['videos']:7} results beside: {row['cpu_ms']:.3f} ms of CPU", flush=True)
+    changed = change(rows, "cpu_ms", sizes[1], sizes[-1])
+    return {"sizes": rows, "change": changed, "shows": changed <= 2 * MAX_CHANGE}
+
+
 def _run(work: Callable[..., Any], *arguments: object) -> Any:
     return asyncio.run(work(*arguments))
 
 
 PARTS: Mapping[str, Callable[[Sequence[int], Path | None], Found]] = {
-    "coordinator": coordinator,
-    "driver": driver,
-    "submit": submit,
+    part.__name__: part for part in (coordinator, memory, driver, submit, replicas, database, store, leases)
 }
+
+
+def plot(found: Mapping[str, Any], path: Path) -> None:
+    """Curves of what was found: cost per video by the number of videos, and per batch by that of replicas."""
+    curves = [
+        ("coordinator", "videos", "cpu_ms", "CPU of the coordinator, ms a video"),
+        ("memory", "videos", "bytes", "memory of the coordinator, bytes a video"),
+        ("submit", "videos", "to_first_line_s", "submission to first line, s"),
+        ("replicas", "replicas", "cpu_ms", "CPU of a driver, ms a batch"),
+    ]
+    with drawn(path, 2, 2) as axes:
+        for axis, (part, by, figure, title) in zip(axes.flat, curves, strict=True):
+            rows = found.get(part, {"sizes": []})["sizes"]
+            axis.plot([row[by] for row in rows], [row[figure] for row in rows], marker="o")
+            axis.set(xscale="log", xlabel=by, title=title)
+            axis.set_ylim(bottom=0)
 
 
 def main() -> None:
@@ -134,6 +194,8 @@ def main() -> None:
     parser.add_argument("--only", help="parts, separated by commas: " + ", ".join(PARTS))
     parser.add_argument("--quick", action="store_true", help="up to a tenth of the videos")
     parser.add_argument("--folder", type=Path, help="where to work; by default a temporary folder")
+    parser.add_argument("--plot", type=Path, help="draw the curves of all saved parts here")
+    parser.add_argument("--save", type=Path, help="JSON file of the figures of each part, which is added to")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     names = list(PARTS) if options.only is None else options.only.split(",")
@@ -145,6 +207,11 @@ def main() -> None:
         for name in names:
             print(f"{name}:", flush=True)
             found[name] = PARTS[name](sizes, options.folder)
+    known = json.loads(options.save.read_text()) if options.save and options.save.exists() else {}
+    if options.save is not None:
+        options.save.write_text(json.dumps(known | found, indent=1) + "\n")
+    if options.plot is not None:
+        plot(known | found, options.plot)
     shows = all(part["shows"] for part in found.values())
     print(f"bounds met: {', '.join(name for name in names if found[name]['shows']) or 'none'}")
     if options.json:
