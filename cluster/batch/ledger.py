@@ -38,6 +38,8 @@ SUMMARY_NAME, PAGE_NAME = "summary.json", "summary.html"
 RUNNING, UNKNOWN = "running", "unknown"
 FINISHED = ("done", "degraded", "unchanged")
 NUM_READERS = 16
+MAX_ROWS = 1_000
+"""Items on the page of a summary: a browser shows no more in reasonable time."""
 
 
 class EngineUsage(BaseModel):
@@ -330,8 +332,15 @@ def write_summary(summary: BatchSummary, out: str) -> None:
     """Write the summary as JSON and as a page, into the batch's output. Raises MediaError."""
     locations.write_bytes(locations.join(out, SUMMARY_NAME), (summary.model_dump_json(indent=1) + "\n").encode())
     loader = jinja2.PackageLoader("cluster.batch", "")
-    page = jinja2.Environment(loader=loader, autoescape=True).get_template("summary.html.j2").render(summary=summary)
+    template = jinja2.Environment(loader=loader, autoescape=True).get_template("summary.html.j2")
+    items = sorted(summary.items, key=_urgency)[:MAX_ROWS]
+    page = template.render(summary=summary, items=items, num_more=len(summary.items) - len(items))
     locations.write_bytes(locations.join(out, PAGE_NAME), page.encode())
+
+
+def _urgency(status: ItemStatus) -> tuple[bool, bool, int]:
+    """Sort key: failures first, then failed verdicts, then most lines to look at."""
+    return status.state != "failed", status.verdict is not VideoOutcome.FAILED, -status.num_flagged
 
 
 def now() -> str:

@@ -166,6 +166,18 @@ def test_a_batch_is_not_shown_whole_in_a_line(tmp_path: Path) -> None:
     assert len(repr(spec)) < 1000
 
 
+def test_the_page_of_a_summary_has_the_items_to_look_at(tmp_path: Path) -> None:
+    done = [ledger.failed(job, "").model_copy(update={"state": "done"}) for job in jobs(tmp_path, 3 * ledger.MAX_ROWS)]
+    flagged = done[-1].model_copy(update={"source": "flagged.mp4", "num_flagged": 3})
+    failed = ledger.failed(jobs(tmp_path, 1)[0], "the reason")
+    statuses = [*done[:-1], flagged, failed]
+    ledger.write_summary(ledger.summarise(statuses, len(statuses), 0, CONFIG, ended=True), str(tmp_path))
+    page = (tmp_path / ledger.PAGE_NAME).read_text()
+    assert page.count("<tr><td dir") == ledger.MAX_ROWS
+    assert page.index("the reason") < page.index("flagged.mp4")
+    assert f"And {2 * ledger.MAX_ROWS + 1} more" in page
+
+
 async def recorded(out: Path, write: Callable[[ItemStatus], None], number: int) -> None:
     async with recorder.StatusRecorder(str(out), CONFIG, number) as written:
         for job in jobs(out, number):
