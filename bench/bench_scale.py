@@ -123,7 +123,7 @@ def submit(sizes: Sequence[int], root: Path | None) -> Found:
     for row in rows:
         print(
             f"  {row['videos']:7} videos: submitted in {row['submit_s']:.2f} s, first line in {row['first_s']:.2f} s,"
-            f" {row['to_first_line_s']:.2f} s in all",
+            f" {row['to_first_line_s']:.2f} s in all, {row['cpu_s']:.2f} s of CPU in this process",
             flush=True,
         )
     return {"sizes": rows, "shows": rows[-1]["to_first_line_s"] <= MAX_FIRST_LINE_S}

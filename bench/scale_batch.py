@@ -256,17 +256,18 @@ def submit(number: int, root: Path | None) -> dict[str, Any]:
         )
         config = stand_ins(folder, "pipeline.max_videos=2")
         with ray_session(config.model_copy(update={"ray": config.ray.model_copy(update={"mode": "local"})})):
-            start_s = time.monotonic()
+            start_s, start_cpu_s = time.monotonic(), time.process_time()
             spec = _spec([str(rows)], str(folder / "out"), ",".join(TARGETS), None, 1, config)
             _, location = _write_spec(spec)
             submitted_s = time.monotonic()
             read = read_spec(location)
             asyncio.run(first_line(functools.partial(run_batch, read, read.settings()), folder / "log"))
-            end_s = time.monotonic()
+            end_s, end_cpu_s = time.monotonic(), time.process_time()
             assert ray.is_initialized()
     return {
         "videos": number,
         "submit_s": submitted_s - start_s,
         "first_s": end_s - submitted_s,
         "to_first_line_s": end_s - start_s,
+        "cpu_s": end_cpu_s - start_cpu_s,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import heapq
 import itertools
 import logging
 import random
@@ -148,6 +149,8 @@ class Fleet(Generic[T]):
         self._start_limiter = start_limiter
         self._slots: dict[int, _Slot[T]] = {}
         self._ids = itertools.count()
+        self._free_ids: list[int] = []
+        """Heap of numbers that no replica has any more: metrics have a series for each number that there ever was."""
         self._has_loaded = False
 
     def resize(self, target: int) -> None:
@@ -157,7 +160,7 @@ class Fleet(Generic[T]):
             self.unloadable = None  # no more tries are made; the next request finds out anew
         active = [slot for slot in self._slots.values() if slot.state is not ReplicaState.DRAINING]
         for _ in range(target - len(active)):
-            slot: _Slot[T] = _Slot(id=next(self._ids))
+            slot: _Slot[T] = _Slot(id=heapq.heappop(self._free_ids) if self._free_ids else next(self._ids))
             self._slots[slot.id] = slot
             slot.task = self._start(self._supervise(slot), f"{self._name}#{slot.id}", replica=str(slot.id))
             slot.task.add_done_callback(functools.partial(self._remove_slot, slot))
@@ -229,6 +232,7 @@ class Fleet(Generic[T]):
 
     def _remove_slot(self, slot: _Slot[T], task: asyncio.Task[None]) -> None:
         del self._slots[slot.id]
+        heapq.heappush(self._free_ids, slot.id)
         self._on_change()
 
     async def _supervise(self, slot: _Slot[T]) -> None:

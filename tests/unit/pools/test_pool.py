@@ -727,6 +727,20 @@ async def test_a_pool_goes_to_zero_and_comes_back() -> None:
         assert await waiting == 2
 
 
+async def test_numbers_of_replicas_that_are_gone_are_used_again() -> None:
+    """Or metrics, with a series for each number, would grow with every replica that there ever was."""
+    world = World()
+    async with world.pool(replicas=2) as pool:
+        for _ in range(5):
+            pool.resize(0)
+            await settle()
+            pool.resize(2)
+            await settle()
+            assert pool.stats().num_serving == 2
+        assert set(pool._fleet.serving) == {0, 1}
+    assert len(world.replicas) > 2
+
+
 async def test_what_is_spared_while_it_loads_is_killed() -> None:
     world = World()
     async with world.pool() as pool:
