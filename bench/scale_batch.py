@@ -38,6 +38,8 @@ NUM_DRIVERS = 16
 MAX_VIDEOS = 8
 NUM_LINES = 3
 POLL_S = 0.02
+REST = 3
+"""Pause of batches that are repeated beside a larger one, as a multiple of their time: the core is for that one."""
 
 
 @contextmanager
@@ -115,10 +117,14 @@ def coordinator_cpu(number: int, root: Path | None, stop: Path, num_drivers: int
         while not num_videos or not stop.exists():
             gc.collect()
             start_s = time.process_time()
+            begin_s = time.monotonic()
             coordinate(items, folder / "out", config, num_drivers)
             cpu_s += time.process_time() - start_s
             num_videos += number
             shutil.rmtree(folder / "out")
+            stop_s = time.monotonic() + REST * (time.monotonic() - begin_s)
+            while time.monotonic() < stop_s and not stop.exists():
+                time.sleep(POLL_S)
     return {
         "videos": number,
         "drivers": num_drivers,
