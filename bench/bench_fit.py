@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from cluster.batch.runner import run
 from cluster.config.load import load_config
 from cluster.demo.talk import make_talk
 from cluster.flags import Flag
-from cluster.manifest import DubRecord
+from cluster.manifest import DubRecord, UtteranceRecord
 from cluster.pipeline import Job
 from cluster.pools.ray_session import ray_session
 from cluster.steps.records import Arm
@@ -85,15 +86,10 @@ def row_of(dub: DubRecord, num_candidates: int) -> Row:
             overlaps_s.append(max(0.0, end_s.get(line.speaker, 0.0) - line.start_s))
             end_s[line.speaker] = max(end_s.get(line.speaker, 0.0), line.end_s)
     spoken = [line for line in lines if line.text and line.rate is not None]
-    fitting = [
-        line
-        for line in spoken
-        if (line.rate or 0) <= MAX_RATE + 1e-3 and line.end_s <= line.room_end_s and Flag.CUT not in line.flags
-    ]
     return Row(
         num_candidates=num_candidates,
         num_lines=len(lines),
-        fit_share=len(fitting) / len(lines),
+        fit_share=fit_share(lines),
         on_time_share=sum(abs(line.start_s - line.slot_start_s) <= MAX_OFFSET_S for line in spoken) / len(lines),
         max_rate=max(line.rate or 0.0 for line in spoken),
         max_stretch=max(line.stretch or 0.0 for line in spoken),
@@ -102,6 +98,20 @@ def row_of(dub: DubRecord, num_candidates: int) -> Row:
         mean_cosine=mean_cosine([(line.source_text, line.text) for line in spoken]),
         num_changed=sum(line.text != line.candidates[0].text for line in spoken),
     )
+
+
+def fit_share(lines: Sequence[UtteranceRecord]) -> float:
+    """Share of the lines that are whole and inside their time at no more than ``MAX_RATE``."""
+    fitting = [
+        line
+        for line in lines
+        if line.text
+        and line.rate is not None
+        and line.rate <= MAX_RATE + 1e-3
+        and line.end_s <= line.room_end_s
+        and Flag.CUT not in line.flags
+    ]
+    return len(fitting) / len(lines)
 
 
 def mean_cosine(pairs: list[tuple[str, str]]) -> float:
