@@ -7,7 +7,19 @@ import time
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, ScalarSelect, String, Text, UniqueConstraint, func, select
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    Index,
+    ScalarSelect,
+    String,
+    Text,
+    UniqueConstraint,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from serve.ids import new_dub_id
@@ -37,6 +49,9 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {dict[str, Any]: JSON}
 
 
+_IS_DELETED = text("deleted_s IS NOT NULL")
+
+
 class Dub(Base):
     __tablename__ = "dubs"
     __table_args__ = (
@@ -46,7 +61,7 @@ class Dub(Base):
         Index("dubs_by_claim", "owner", "claimed_s"),
         Index("dubs_by_bytes", "owner", "deleted_s", "stored_bytes"),
         Index("dubs_by_page", "owner", "state", "id"),
-        Index("dubs_by_deletion", "deleted_s"),
+        Index("dubs_by_deletion", "deleted_s", sqlite_where=_IS_DELETED, postgresql_where=_IS_DELETED),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)

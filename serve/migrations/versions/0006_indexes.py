@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0006"
@@ -13,7 +14,9 @@ depends_on = None
 def upgrade() -> None:
     op.create_index("dubs_by_bytes", "dubs", ["owner", "deleted_s", "stored_bytes"])
     op.create_index("dubs_by_page", "dubs", ["owner", "state", "id"])
-    op.create_index("dubs_by_deletion", "dubs", ["deleted_s"])
+    # Only of deleted ones: else SQLite would take it to find those that are not, which are nearly all.
+    deleted = sa.text("deleted_s IS NOT NULL")
+    op.create_index("dubs_by_deletion", "dubs", ["deleted_s"], sqlite_where=deleted, postgresql_where=deleted)
     op.create_index("charges_by_time", "charges", ["charged_s"])
 
 

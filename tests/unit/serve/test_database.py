@@ -77,8 +77,10 @@ async def test_no_query_of_a_job_reads_all_jobs(tmp_path: Path) -> None:
         "SELECT id FROM dubs WHERE deleted_s < 1.0",
         "DELETE FROM charges WHERE charged_s < 1.0",
         "SELECT count(*) FROM dubs WHERE state = 'queued'",
+        "SELECT count(*) FROM dubs WHERE state IN ('queued', 'running') AND deleted_s IS NULL",
     )
     async with Database.open(url) as database, database.transaction() as session:
         for query in queries:
             plan = [row[-1] for row in await session.execute(text(f"EXPLAIN QUERY PLAN {query}"))]
             assert all(step.startswith("SEARCH") and "INDEX" in step for step in plan), (query, plan)
+            assert not any("deleted_s=?" in step and "owner" not in step for step in plan), (query, plan)
