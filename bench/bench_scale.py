@@ -73,7 +73,10 @@ def side_by_side(work: Callable[..., Any], each: Sequence[Sequence[object]], roo
         ProcessPoolExecutor(len(each), multiprocessing.get_context("spawn"), on_one_core) as processes,
     ):
         stop = Path(name) / "stop"
-        under_way = [processes.submit(work, number, root, stop, *more) for number, *more in each]
+        under_way = [
+            processes.submit(work, number, root, stop, at == len(each) - 1, *more)
+            for at, (number, *more) in enumerate(each)
+        ]
         under_way[-1].add_done_callback(lambda _: stop.touch())
         return [future.result() for future in under_way]
 

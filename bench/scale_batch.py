@@ -107,14 +107,16 @@ def coordinate(items: Sequence[Item], folder: Path, config: Config, num_drivers:
     assert summary.states == {"done": len(items)}, summary.states
 
 
-def coordinator_cpu(number: int, root: Path | None, stop: Path, num_drivers: int = NUM_DRIVERS) -> dict[str, Any]:
-    """CPU milliseconds per video of batches of this many, one after another until ``stop`` exists; at least one."""
+def coordinator_cpu(
+    number: int, root: Path | None, stop: Path, is_last: bool, num_drivers: int = NUM_DRIVERS
+) -> dict[str, Any]:
+    """CPU milliseconds per video of batches of this many: of one, or one after another until ``stop`` exists."""
     cpu_s, num_videos = 0.0, 0
     with folder_in(root) as folder:
         config, items = stand_ins(folder), items_in(folder, number)
         coordinate(items[:100], folder / "warm", config, num_drivers)
         shutil.rmtree(folder / "warm")
-        while not num_videos or not stop.exists():
+        while not num_videos or not (is_last or stop.exists()):
             gc.collect()
             start_s = time.process_time()
             begin_s = time.monotonic()
@@ -123,7 +125,7 @@ def coordinator_cpu(number: int, root: Path | None, stop: Path, num_drivers: int
             num_videos += number
             shutil.rmtree(folder / "out")
             stop_s = time.monotonic() + REST * (time.monotonic() - begin_s)
-            while time.monotonic() < stop_s and not stop.exists():
+            while time.monotonic() < stop_s and not (is_last or stop.exists()):
                 time.sleep(POLL_S)
     return {
         "videos": number,
