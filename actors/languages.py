@@ -12,6 +12,7 @@ import langcodes
 from langcodes.tag_parser import LanguageTagError
 
 from actors.errors import ConfigError
+from actors.language_names import NAMES
 
 MAX_REMEMBERED = 4096
 """Tags of which the answers are kept: a batch asks for the same few a million times."""
@@ -56,7 +57,7 @@ def iso639_2(tag: str) -> str:
 
 def display_name(tag: str) -> str:
     """English name for people: "pt-BR" → "Portuguese (Brazil)"."""
-    return langcodes.get(tag).display_name("en")
+    return NAMES.get(tag) or langcodes.get(tag).display_name("en")
 
 
 def named(given: str) -> str:

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-import scipy
 
 from actors.errors import ItemError
 from actors.types import Samples
+from cluster.audio.biquads import filtered, high_pass, high_shelf
 from cluster.audio.config import LoudnessConfig
 
 HOP_S = 0.1
@@ -50,9 +50,7 @@ class SpeechLoudness:
         if not np.isfinite(samples).all():
             # The filter remembers: one NaN would make every later measurement NaN.
             raise ItemError("speech must hold finite samples; found NaN or infinity; leave this stretch out")
-        weighted, self._filter_state = scipy.signal.sosfilt(
-            self._filter, samples.astype(np.float64), zi=self._filter_state
-        )
+        weighted, self._filter_state = filtered(self._filter, samples, self._filter_state)
         self._total_energy += float(weighted @ weighted)
         self._num_samples += len(weighted)
         weighted = np.concatenate([self._remainder, weighted])
@@ -123,24 +121,9 @@ class VoiceLevels:
         return source_lufs + min(max(shift_db, -self._config.max_shift_db), self._config.max_shift_db)
 
 
-def load_filters() -> None:
-    """Import what designs the filters. It takes a second or two: call it on a thread, ahead of the first speech."""
-    # First, as cluster/speakers does on another thread: its modules import each other, and two threads that begin at
-    # different ones would find some half imported.
-    import scipy.spatial  # noqa: F401
-
-    import pyloudnorm  # noqa: F401  # isort: skip
-
-
 def _k_weighting(sample_hz: int) -> npt.NDArray[np.float64]:
-    """Second-order sections of the K-weighting filter at any rate, as pyloudnorm's Meter has it."""
-    from pyloudnorm import IIRfilter  # slow to import, as ``load_filters`` says
-
-    stages = (
-        IIRfilter(4.0, 1 / math.sqrt(2), 1500.0, sample_hz, "high_shelf"),
-        IIRfilter(0.0, 0.5, 38.0, sample_hz, "high_pass"),
-    )
-    return np.array([np.concatenate([stage.b, stage.a]) for stage in stages])
+    """Second-order sections of the K-weighting filter at any rate, with pyloudnorm's parameters."""
+    return np.stack((high_shelf(1500.0, 1 / math.sqrt(2), 4.0, sample_hz), high_pass(38.0, 0.5, sample_hz)))
 
 
 def _lufs(power: float) -> float:

@@ -69,8 +69,9 @@ def in_order(labels: Labels) -> Labels:
 
 def keep_names(labels: Labels, before: Labels) -> Labels:
     """The same groups with the numbers of ``before`` where they are mostly those; ``before`` may be shorter."""
-    import scipy.spatial  # noqa: F401  # first, as in cluster/audio/loudness.py
-    from scipy.optimize import linear_sum_assignment  # slow to import, and most dubs need neither
+    if np.array_equal(labels[: len(before)], before):
+        return labels  # numbers of others are higher: they appear later
+    from scipy.optimize import linear_sum_assignment  # slow to import, and most dubs do not need it
 
     num_known = int(before.max(initial=-1)) + 1
     num_groups = int(labels.max(initial=-1)) + 1
@@ -110,7 +111,6 @@ def _own_likeness(voices: HeardVoices) -> float:
 
 
 def _groups(vectors: Vectors, likeness: float, config: SpeakersConfig, *, is_all: bool) -> Labels:
-    import scipy.spatial  # noqa: F401  # as above
     from scipy.cluster.hierarchy import fcluster, linkage
 
     if len(vectors) == 1:

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from actors.types import ASR_HZ, Reference, Segment, Span, Unit
-from cluster.audio.loudness import SpeechLoudness, load_filters
+from cluster.audio.loudness import SpeechLoudness
 from cluster.audio.reference import ReferenceVoice, samples_of
 from cluster.config.schema import Config
 from cluster.speakers.prints import Print
 from cluster.steps.records import HeardUnit, HeardWindow, SpokenWindow
-from cluster.streams import closing, in_own_thread
+from cluster.streams import closing
 from cluster.timing.grouping import Grouper, segments_of
 
 
@@ -30,10 +30,8 @@ async def group_units(
     """Units in order, each as soon as its sentence has ended."""
     grouper = Grouper(config.grouping, media_end_s)
     speakers = _Speakers(config)
-    loading = in_own_thread(load_filters, "load filters")
     async with closing(heard):
         async for spoken, segments in heard:
-            await loading
             window = spoken.window
             speakers.hear(spoken)
             starts: list[float | None] = [*(segment.start_s for segment in segments[1:]), window.next_speech_s]

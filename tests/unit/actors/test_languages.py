@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import langcodes
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import languages
 from actors.errors import ConfigError
+from actors.language_names import NAMES
 
 TAGS = st.sampled_from(["en", "pt", "pt-BR", "pt_pt", "PT-br", "zh-hant-tw", "sr-Latn", "iw", "yue", "fil", "es-419"])
 
@@ -77,3 +79,7 @@ def test_named_takes_tags_and_english_names(given: str, tag: str) -> None:
 def test_named_refuses_other_words() -> None:
     with pytest.raises(ConfigError, match="notalanguage"):
         languages.named("notalanguage")
+
+
+def test_the_table_of_names_is_that_of_langcodes() -> None:
+    assert {tag: langcodes.get(tag).display_name("en") for tag in NAMES} == NAMES

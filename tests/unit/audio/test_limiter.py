@@ -4,7 +4,7 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.audio.limiter import LATENCY_SAMPLES, RATE_HZ, TRUE_PEAK_PHASES, Block, Limiter
+from cluster.audio.limiter import LATENCY_SAMPLES, RATE_HZ, TRUE_PEAK_PHASES, Block, Limiter, running_max
 
 CEILING_DBTP = -1.0
 CEILING = 10 ** (CEILING_DBTP / 20)
@@ -97,3 +97,10 @@ def test_channels_share_one_gain() -> None:
     audio = np.stack([left, 0.25 * left], axis=1).astype(np.float32)
     out = limited(audio)
     np.testing.assert_allclose(out[:, 1], 0.25 * out[:, 0], atol=1e-6)
+
+
+@given(st.lists(st.floats(0, 60), min_size=1, max_size=200), st.integers(1, 60))
+def test_running_maximum_is_that_of_each_window(values: list[float], size: int) -> None:
+    curve = np.array([0.0] * (size - 1) + values)
+    expected = np.lib.stride_tricks.sliding_window_view(curve, size).max(axis=1)
+    assert running_max(curve, size).tolist() == expected.tolist()
