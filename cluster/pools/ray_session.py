@@ -18,6 +18,7 @@ from ray._common.utils import get_default_ray_temp_dir
 from actors.errors import ConfigError
 from cluster.config.schema import Config, RayConfig
 from cluster.pools.cluster_address import cluster_address
+from cluster.pools.few_services import few_services
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,8 @@ def _start_local(*configs: Config) -> None:
     }
     for is_last in (False, True):
         try:
-            return _init("local", **options)
+            with few_services():
+                return _init("local", **options)
         except Exception as error:
             if _is_timeout(error) and not is_last:
                 log.warning("Ray did not start in time and is started once more error=%s", _one_line(error))
