@@ -81,7 +81,7 @@ def known_cast(config: Config) -> CastFile:
         return CastFile(model="")
     path = Path(config.speakers.cast)
     with locked(path):
-        return read_cast(path, _voice_model(config))
+        return read_cast(path, voice_model(config))
 
 
 def remember_cast(config: Config, heard: Mapping[str, Print], voices: Mapping[str, Sequence[str]]) -> None:
@@ -89,12 +89,13 @@ def remember_cast(config: Config, heard: Mapping[str, Print], voices: Mapping[st
     settings = config.speakers
     if settings.cast is not None and heard:
         try:
-            remember(Path(settings.cast), _voice_model(config), heard, voices, settings.min_cast_likeness)
+            remember(Path(settings.cast), voice_model(config), heard, voices, settings.min_cast_likeness)
         except ConfigError as error:
             log.error("cast not updated, dub it again to have its speakers there: %s", error)
 
 
-def _voice_model(config: Config) -> str:
+def voice_model(config: Config) -> str:
+    """The engine that describes voices, and its weights: prints of others cannot be compared with its own."""
     stage = config.diarization
     return f"{stage.engine} {make_engine('diarization', stage.engine, stage.options).weights_id()}"
 

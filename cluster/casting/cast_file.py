@@ -6,13 +6,13 @@ A file is written after each dub, so that a series keeps its voices. Names and v
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from actors.errors import ConfigError
 from cluster.speakers.prints import Print, matched
@@ -29,7 +29,7 @@ class KnownSpeaker(BaseModel):
     name: str = Field(min_length=1, max_length=100)
     voices: tuple[str, ...]
     """Voices that speak for them, of any languages; the first that a dub's engine has is taken."""
-    print: Print
+    print: tuple[Annotated[float, Field(ge=-1, le=1)], ...] = Field(min_length=1)
     num_files: int = Field(ge=1)
 
 
@@ -42,6 +42,15 @@ class CastFile(BaseModel):
     model: str
     """The engine that describes voices, and its weights."""
     speakers: tuple[KnownSpeaker, ...] = ()
+
+    @model_validator(mode="after")
+    def _can_be_compared(self) -> Self:
+        names = {speaker.name for speaker in self.speakers}
+        if len(names) < len(self.speakers):
+            raise ValueError(f"speakers must have names of their own; found {len(names)} for {len(self.speakers)}")
+        if len(lengths := {len(speaker.print) for speaker in self.speakers}) > 1:
+            raise ValueError(f"prints must have one length; found {sorted(lengths)}")
+        return self
 
     @property
     def prints(self) -> dict[str, Print]:
@@ -63,9 +72,23 @@ def read_cast(path: Path, model: str | None = None) -> CastFile:
     except (OSError, ValidationError) as error:
         problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise ConfigError(f"{path} must be a cast that --cast wrote; {problem}") from error
-    if model is not None and found.model != model:
-        raise ConfigError(f"{path} must be of the voice model {model}; found {found.model}; use another file")
+    if model is not None:
+        check_model(found, model, f"{path}")
     return found
+
+
+def check_model(cast: CastFile, model: str, name: str) -> None:
+    """Raise ConfigError if another voice model made the cast; ``name`` is what the message calls it."""
+    if cast.model != model:
+        raise ConfigError(f"{name} must be of the voice model {model}; found {cast.model[:200]}; use another one")
+
+
+def encoded(cast: CastFile) -> bytes:
+    """The content of the cast's file. Raises ConfigError if it is larger than a file that is read may be."""
+    data = json.dumps(cast.model_dump(), ensure_ascii=False).encode()
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"a cast must have at most {MAX_BYTES} bytes; it has {len(data)}; remove some speakers")
+    return data
 
 
 def remember(
@@ -76,9 +99,24 @@ def remember(
     Known speakers keep their voices and their first print, so that a cast does not drift.
     """
     with locked(path):
-        cast = _with(read_cast(path, model), heard, voices, min_likeness)
-        replace_bytes(path, json.dumps(cast.model_dump(), ensure_ascii=False).encode())
+        before = read_cast(path, model)
+        cast = _with(before, heard, voices, heard.keys() & before.prints.keys(), min_likeness)
+        replace_bytes(path, encoded(cast))
     return cast
+
+
+def merged(cast: CastFile, before: CastFile, after: CastFile, min_likeness: float) -> CastFile:
+    """The cast with what a dub changed in its copy, from ``before`` to ``after``. Other dubs may have changed the cast.
+
+    A speaker with the same name and print is the same one, others are known again by likeness: two dubs at a time give
+    their new speakers the same names.
+    """
+    known = {speaker.name: speaker for speaker in before.speakers}
+    changed = [speaker for speaker in after.speakers if known.get(speaker.name) != speaker]
+    prints = cast.prints
+    same = {speaker.name for speaker in changed if prints.get(speaker.name) == speaker.print}
+    heard = {speaker.name: speaker.print for speaker in changed}
+    return _with(cast, heard, {speaker.name: speaker.voices for speaker in changed}, same, min_likeness)
 
 
 @contextmanager
@@ -93,9 +131,14 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _with(
-    cast: CastFile, heard: Mapping[str, Print], voices: Mapping[str, Sequence[str]], min_likeness: float
+    cast: CastFile,
+    heard: Mapping[str, Print],
+    voices: Mapping[str, Sequence[str]],
+    same: Collection[str],
+    min_likeness: float,
 ) -> CastFile:
-    names = {speaker: speaker for speaker in heard if speaker in cast.prints}
+    """The cast with these speakers; those in ``same`` are the ones of that name in the cast."""
+    names = {speaker: speaker for speaker in same}
     others = {speaker: own for speaker, own in heard.items() if speaker not in names}
     free = {name: own for name, own in cast.prints.items() if name not in names}
     names |= matched(others, free, min_likeness)

@@ -15,7 +15,12 @@ PRINT_DIGITS = 5
 def matched(heard: Mapping[str, Print], known: Mapping[str, Print], min_likeness: float) -> dict[str, str]:
     """Speaker heard → known name, of those that are alike enough; each known one at most once, the most alike first."""
     pairs = sorted(
-        ((float(np.dot(own, other)), speaker, name) for speaker, own in heard.items() for name, other in known.items()),
+        (
+            (float(np.dot(own, other)), speaker, name)
+            for speaker, own in heard.items()
+            for name, other in known.items()
+            if len(own) == len(other)  # a cast that somebody wrote may have prints of any length
+        ),
         reverse=True,
     )
     found: dict[str, str] = {}

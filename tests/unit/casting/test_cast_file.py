@@ -10,7 +10,8 @@ import pytest
 
 from actors.errors import ConfigError
 from actors.types import Span, VoicePrints
-from cluster.casting.cast_file import read_cast, remember
+from cluster.casting import cast_file
+from cluster.casting.cast_file import CastFile, KnownSpeaker, encoded, merged, read_cast, remember
 from cluster.speakers.config import SpeakersConfig
 from cluster.speakers.prints import Print, matched
 from cluster.speakers.tracker import SpeakerTracker
@@ -54,12 +55,74 @@ def test_names_may_be_edited(tmp_path: Path) -> None:
 def test_a_file_that_is_no_cast_or_of_another_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "show.json"
     remember(path, MODEL, {"S1": ANA}, {}, 0.75)
-    with pytest.raises(ConfigError, match="voice model another; found an engine; use another file"):
+    with pytest.raises(ConfigError, match="voice model another; found an engine; use another one"):
         read_cast(path, "another")
     for wrong in ("[]", "{", json.dumps({"model": MODEL, "speakers": [{"name": "Ana"}]})):
         path.write_text(wrong, encoding="utf-8")
         with pytest.raises(ConfigError, match="must be a cast that --cast wrote"):
             read_cast(path)
+
+
+def cast_of(*speakers: tuple[str, Print, tuple[str, ...], int]) -> CastFile:
+    made = (KnownSpeaker(name=name, print=own, voices=voices, num_files=num) for name, own, voices, num in speakers)
+    return CastFile(model=MODEL, speakers=tuple(made))
+
+
+def test_two_dubs_at_a_time_neither_lose_nor_double_speakers() -> None:
+    """Each took a copy of a cast with Ana. One hears Ana and Rui; the other Eva and, hardly different, Rui."""
+    before = cast_of(("C1", ANA, ("pf_dora",), 1))
+    rui = (0.0, 0.999, 0.0447)
+    one = cast_of(("C1", ANA, ("pf_dora", "ef_dora"), 2), ("C2", RUI, ("pm_alex",), 1))
+    other = cast_of(("C1", ANA, ("pf_dora",), 1), ("C2", EVA, ("jf_alpha",), 1), ("C3", rui, ("pm_santa",), 1))
+    assert merged(before, before, one, 0.75) == one
+    both = merged(one, before, other, 0.75)
+    assert both == cast_of(
+        ("C1", ANA, ("pf_dora", "ef_dora"), 2),
+        ("C2", RUI, ("pm_alex", "pm_santa"), 2),
+        ("C3", EVA, ("jf_alpha",), 1),
+    )
+    assert merged(both, before, before, 0.75) == both
+
+
+def test_a_speaker_who_was_renamed_meanwhile_is_known_by_likeness() -> None:
+    before = cast_of(("C1", ANA, ("pf_dora",), 1))
+    after = cast_of(("C1", ANA, ("pf_dora", "ef_dora"), 2))
+    renamed = cast_of(("Ana", ANA, ("pf_dora",), 1), ("C1", RUI, ("pm_alex",), 1))
+    assert merged(renamed, before, after, 0.75) == cast_of(
+        ("Ana", ANA, ("pf_dora", "ef_dora"), 2), ("C1", RUI, ("pm_alex",), 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("speakers", "problem"),
+    [
+        ([("C1", [1e300])], "less than or equal to 1"),
+        ([("C1", [])], "at least 1 item"),
+        ([("C1", [1.0]), ("C1", [1.0])], "names of their own; found 1 for 2"),
+        ([("C1", [1.0]), ("C2", [1.0, 0.0])], r"one length; found \[1, 2\]"),
+    ],
+)
+def test_prints_that_cannot_be_compared_are_refused(
+    speakers: list[tuple[str, list[float]]], problem: str, tmp_path: Path
+) -> None:
+    rows = [{"name": name, "print": own, "voices": [], "num_files": 1} for name, own in speakers]
+    (tmp_path / "show.json").write_text(json.dumps({"model": MODEL, "speakers": rows}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=problem):
+        read_cast(tmp_path / "show.json")
+
+
+def test_prints_of_another_length_are_nobodys() -> None:
+    assert matched({"S1": (1.0, 0.0)}, {"C1": ANA}, 0.1) == {}
+
+
+def test_a_cast_is_never_written_larger_than_it_may_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "show.json"
+    remember(path, MODEL, {"S1": ANA}, {}, 0.75)
+    monkeypatch.setattr(cast_file, "MAX_BYTES", path.stat().st_size)
+    assert len(encoded(read_cast(path))) == path.stat().st_size
+    with pytest.raises(ConfigError, match="remove some speakers"):
+        remember(path, MODEL, {"S1": RUI}, {}, 0.75)
+    assert read_cast(path, MODEL).prints == {"C1": ANA}
 
 
 def tracked(known: dict[str, Print] | None, *voices: Print) -> SpeakerTracker:
