@@ -1,4 +1,4 @@
-"""Ids of dubs: ULIDs, which sort by their time of creation."""
+"""Ids of dubs: ULIDs, which sort by their time of creation. Names that clients choose."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from ulid import ULID, PureRandomPolicy, ULIDGenerator
 
 PREFIX = "dub_"
 ID_PATTERN = r"^dub_[0-9a-z]{26}$"
+CAST_PATTERN = r"^[A-Za-z0-9][\w.-]{0,63}$"
 
 # By default, ids of the same millisecond count up, so that one could be guessed from another.
 _generator = ULIDGenerator(policy=PureRandomPolicy())

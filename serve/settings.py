@@ -42,6 +42,8 @@ class KeyLimits(Section):
     """Media accepted for dubbing within any 24 hours, counted once for each target language, each time it is made."""
     max_stored_bytes: int = Field(default=200 * 2**30, ge=1)
     """Size of all its sources and results; more uploads are refused until some dubs are deleted."""
+    max_casts: int = Field(default=100, ge=0)
+    """Casts that it keeps, of at most 16 MB each."""
 
 
 class ConfiguredKey(Section):

@@ -12,6 +12,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from cluster.media import sandbox
 from serve.api import (
+    casts,
     dashboard,
     dub_stream,
     dubs,
@@ -61,6 +62,7 @@ ROUTERS = (
     metrics.router,
     dubs.router,
     lines.router,
+    casts.router,
     elevenlabs_v2.router,  # before v1, which would take "project" for a dubbing id
     elevenlabs_v1.router,
     elevenlabs_speech.router,

@@ -26,7 +26,7 @@ from serve.api.responses import answer_with
 from serve.api.results import download, language_of, manifest_of, one_track, output_of, transcript_of
 from serve.dispatch.attempt import with_voices
 from serve.errors import NotFoundError
-from serve.ids import ID_PATTERN
+from serve.ids import CAST_PATTERN, ID_PATTERN
 from serve.jobs.following import FINAL, follow
 from serve.jobs.jobs import DubOptions, DubView
 from serve.jobs.tables import DubState, Event, TargetState
@@ -83,6 +83,9 @@ class DubForm(BaseModel):
     voices: str | None = Field(default=None, max_length=8000, description='JSON: {"pt": "voice"}.')
     audio_track: int | None = Field(default=None, ge=0, le=999, description="Number of the audio track, from 0.")
     speakers: str | None = Field(default=None, max_length=16, description="Number of speakers, or `auto`.")
+    cast: str | None = Field(
+        default=None, pattern=CAST_PATTERN, description="Name of the cast that keeps the voices of a series' speakers."
+    )
     webhook_url: str | None = Field(default=None, max_length=4000, description="Called when the dub has ended.")
 
 
@@ -149,6 +152,7 @@ async def create(
         voices=_voices(form.voices),
         audio_track=form.audio_track,
         speakers=form.speakers,
+        cast=form.cast,
         idempotency_key=idempotency_key,
     )
     view, is_new = await accept(request, caller, dispatcher)

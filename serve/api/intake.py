@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from actors import languages
 from actors.errors import ConfigError, MediaError
+from cluster.casting.cast import voice_model
 from cluster.config.schema import Config
 from cluster.manifest import printable
 from cluster.media.sandbox import inspect
@@ -61,6 +62,7 @@ class DubRequest:
     voices: Mapping[str, str] | None = None
     audio_track: int | None = None
     speakers: str | None = None
+    cast: str | None = None
     idempotency_key: str | None = None
     webhook_url: str | None = None
     min_targets: int = 1
@@ -79,6 +81,8 @@ async def accept(request: DubRequest, caller: Caller, dispatcher: Dispatcher) ->
                     "choose a new key"
                 )
             return await dispatcher.jobs.get(caller.owner, known.id), False
+    if options.cast is not None:
+        await dispatcher.casts.check(caller.owner, options.cast, await asyncio.to_thread(voice_model, config))
     dub_id, trace = new_dub_id(), named_trace()
     async with _kept(request.file, dub_id, config, dispatcher) as source:
         new = NewDub(
@@ -206,6 +210,7 @@ def _checked(request: DubRequest, dispatcher: Dispatcher) -> tuple[DubOptions, t
         voices=voices,
         audio_track=request.audio_track,
         speakers=request.speakers,
+        cast=request.cast,
     )
     return options, targets, config
 

@@ -19,6 +19,8 @@ from cluster.steps.records import MixedBlock
 from cluster.storage import outputs
 from cluster.storage.keys import salted
 from cluster.streams import in_own_thread
+from serve.dispatch.cast_copy import with_cast
+from serve.jobs.casts import Casts
 from serve.jobs.database import until_it_answers
 from serve.jobs.events import Recorder
 from serve.jobs.jobs import DubOptions, Jobs
@@ -45,6 +47,7 @@ class DubAttempts:
         configs: Mapping[str | None, Config],
         files: JobFiles,
         jobs: Jobs,
+        casts: Casts,
         pools: PoolSet,
         *,
         share_results: bool = True,
@@ -53,6 +56,7 @@ class DubAttempts:
         self._share_results = share_results
         self._files = files
         self._jobs = jobs
+        self._casts = casts
         self._pools = pools
 
     async def run(self, row: Dub, languages: tuple[str, ...], recorder: Recorder) -> AttemptOutcome:
@@ -64,11 +68,12 @@ class DubAttempts:
         config = with_voices(config_for(self._configs, options.profile), options.voices)
         config = with_speakers(config, options.speakers)
         try:
-            given = await self._edited(row, languages)
-            if given is not None:
-                await asyncio.to_thread(given.check, config)
-            with salted("" if self._share_results else row.owner):
-                return await self._run(row, options, languages, recorder, config, given)
+            async with with_cast(config, self._casts, row.owner, options.cast) as config:
+                given = await self._edited(row, languages)
+                if given is not None:
+                    await asyncio.to_thread(given.check, config)
+                with salted("" if self._share_results else row.owner):
+                    return await self._run(row, options, languages, recorder, config, given)
         finally:
             await asyncio.to_thread(self._files.release, row.id)
 

@@ -19,6 +19,7 @@ from serve.dispatch.housekeeping import clean_up_forever, return_memory_forever
 from serve.dispatch.warm_up import warm_up
 from serve.inference.inference import Inference
 from serve.jobs.api_keys import KeyRing
+from serve.jobs.casts import Casts
 from serve.jobs.database import Database
 from serve.jobs.following import EventFeed
 from serve.jobs.instance import check_instance
@@ -54,6 +55,7 @@ class Dispatcher:
     database: Database
     files: JobFiles
     jobs: Jobs
+    casts: Casts
     key_ring: KeyRing
     feed: EventFeed
     pools: PoolSet
@@ -108,6 +110,7 @@ def _dispatcher(setup: DispatcherSetup, database: Database, files: JobFiles, poo
     settings, config, health = setup.settings, setup.configs[None], setup.health
     key_ring = KeyRing(settings, database, on_loopback=setup.on_loopback)
     jobs, feed, workers = Jobs(database, settings.max_queued_dubs), EventFeed(database), Workers()
+    casts = Casts(database=database, limits_of=key_ring.limits_of)
     leases = Leases(database=database, holder=uuid.uuid4().hex, lease_s=settings.lease_s)
     fetcher = SourceFetcher(
         settings,
@@ -125,7 +128,7 @@ def _dispatcher(setup: DispatcherSetup, database: Database, files: JobFiles, poo
         leases=leases,
         jobs=jobs,
         files=files,
-        attempts=DubAttempts(setup.configs, files, jobs, pools, share_results=settings.share_results),
+        attempts=DubAttempts(setup.configs, files, jobs, casts, pools, share_results=settings.share_results),
         fetcher=fetcher,
         feed=feed,
         health=health,
@@ -137,6 +140,7 @@ def _dispatcher(setup: DispatcherSetup, database: Database, files: JobFiles, poo
         database=database,
         files=files,
         jobs=jobs,
+        casts=casts,
         key_ring=key_ring,
         feed=feed,
         pools=pools,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -32,6 +32,9 @@ class DubOptions(BaseModel):
     audio_track: int | None = None
     speakers: str | None = None
     """Number of speakers, or ``auto``; None for the service's setting."""
+    cast: str | None = Field(default=None, exclude_if=lambda cast: cast is None)
+    """Name of the owner's cast, by which speakers are known again. Left out where there is none: dispatchers of an
+    earlier release refuse what they do not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

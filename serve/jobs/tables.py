@@ -1,4 +1,4 @@
-"""The database tables: jobs with their languages, events and edits; API keys; webhooks to deliver."""
+"""The database tables: jobs with their languages, events and edits; API keys; casts; webhooks to deliver."""
 
 from __future__ import annotations
 
@@ -194,6 +194,19 @@ class ApiKey(Base):
     limits: Mapped[dict[str, Any]]
     created_s: Mapped[float]
     revoked_s: Mapped[float | None]
+
+
+class CastRow(Base):
+    """A cast of an owner: the speakers of a series, with their voices."""
+
+    __tablename__ = "casts"
+
+    owner: Mapped[str] = mapped_column(String(80), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    data: Mapped[dict[str, Any]]
+    """The content of a cast file."""
+    num_speakers: Mapped[int]
+    updated_s: Mapped[float]
 
 
 class Delivery(Base):

@@ -91,7 +91,7 @@ def test_a_method_that_no_route_has_is_405_in_the_paths_shape(
     client: httpx.Client, paths: Mapping[str, frozenset[str]]
 ) -> None:
     for path, methods in paths.items():
-        answer = client.request("PUT", path)
+        answer = client.request("PATCH" if "put" in methods else "PUT", path)
         assert answer.status_code == 405, path
         assert {method.upper() for method in methods} < set(answer.headers["allow"].split(", ")), path
         assert has_shape_of(path, answer), path

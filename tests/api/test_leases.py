@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +29,7 @@ from serve.errors import ConflictError, NotFoundError, ServiceFullError
 from serve.ids import new_dub_id
 from serve.jobs.active import ActiveDubs, count_active
 from serve.jobs.api_keys import KeyRing, add_key, list_keys, revoke_key
+from serve.jobs.casts import Casts
 from serve.jobs.cleanup import MAX_FEW, cleanup
 from serve.jobs.database import UNREACHABLE, Database, until_it_answers
 from serve.jobs.finished import finished_dubs
@@ -47,27 +46,6 @@ from tests.api.test_dubs import create
 
 LIMITS = KeyLimits()
 STOPPED_S = 3.0
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    # Beside pytest's own folders, into which only we may look.
-    folder = Path("/tmp") / f"raydub-{new_dub_id()}"
-    server = Postgres(folder)
-    server.start()
-    yield server
-    with contextlib.suppress(Exception):
-        server.stop()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    url = f"sqlite+aiosqlite:///{tmp_path / 'a.db'}"
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres").url
-    async with Database.open(url) as database:
-        yield database
 
 
 def new(owner: str, **fields: object) -> NewDub:
@@ -442,14 +420,14 @@ async def test_a_dispatcher_tells_how_many_would_be_busy_with_what_waits(databas
     await drain(database)
     jobs, files, settings, config = Jobs(database, 100), FolderFiles(tmp_path), ServeSettings(), load_config("base")
     health, feed, key_ring = Health(), EventFeed(database), KeyRing(settings, database)
-    held = leases(database, "this")
+    held, casts = leases(database, "this"), Casts(database=database, limits_of=key_ring.limits_of)
     runner = JobRunner(
         settings,
         max_jobs=2,
         leases=held,
         jobs=jobs,
         files=files,
-        attempts=DubAttempts({}, files, jobs, PoolSet(config)),
+        attempts=DubAttempts({}, files, jobs, casts, PoolSet(config)),
         fetcher=SourceFetcher(
             settings,
             config,

@@ -28,11 +28,13 @@ from actors.types import (
 )
 from cluster import manifest as manifests
 from cluster.batch.ledger import ItemStatus
+from cluster.casting.cast_file import CastFile, KnownSpeaker
 from cluster.storage import codec
 from cluster.storage.config import StoreConfig
 from cluster.storage.keys import Keyring
 from cluster.storage.store import open_store
 from serve.ids import new_dub_id
+from serve.jobs.casts import Casts
 from serve.jobs.database import Database
 from serve.jobs.jobs import DubOptions, Jobs, NewDub
 from serve.jobs.leases import AttemptOutcome, Leases
@@ -120,6 +122,10 @@ async def fill(url: str) -> None:
         await leases.finish(made[0], done)
         await jobs.edit("one", made[0], "pt", "pt:u0000", text="Bom dia.", voice=None)
         await jobs.delete("one", made[2])
+        cast = CastFile(
+            model="golden", speakers=(KnownSpeaker(name="C1", voices=("faber",), print=(1.0,), num_files=1),)
+        )
+        await Casts(database=database, limits_of=lambda owner: LIMITS).put("one", "show", cast)
         async with database.transaction() as session:
             session.add(Instance(number=1, id="f" * 32))
             limits = LIMITS.model_dump()

@@ -154,12 +154,14 @@ async def test_a_release_of_before_that_still_runs_goes_on_after_the_migration(r
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)
-async def test_every_table_has_rows_to_read(release: Path, tmp_path: Path) -> None:
+async def test_every_table_of_a_release_has_rows_to_read(release: Path, tmp_path: Path) -> None:
+    written = (release / "database.sql").read_text(encoding="utf-8")
     async with Database.open(restored(release, tmp_path)) as database, database.transaction() as session:
         await session.execute(delete(Stray))  # found by cleanups alone
         for table in Base.metadata.sorted_tables:
             num_rows = await session.scalar(select(func.count()).select_from(table))
-            assert num_rows or table.name == "strays", table.name
+            is_known = f"CREATE TABLE {table.name} (" in written
+            assert num_rows or table.name == "strays" or not is_known, table.name
 
 
 async def test_a_database_of_a_newer_release_is_refused_unchanged(tmp_path: Path) -> None:
