@@ -21,6 +21,11 @@ class SilentDatabase(Database):
 
     is_silent = False
 
+    def fall_silent(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """From now on it never answers. Before, a busy machine may take its time."""
+        self.is_silent = True
+        monkeypatch.setattr(api_keys, "READ_S", 0.05)
+
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
         if self.is_silent:
@@ -31,7 +36,7 @@ class SilentDatabase(Database):
 
 @pytest.fixture
 async def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SilentDatabase]:
-    monkeypatch.setattr(api_keys, "READ_S", 0.05)
+    monkeypatch.setattr(api_keys, "READ_S", 60.0)
     monkeypatch.setattr(api_keys, "READ_PAUSE_S", 0.0)
     async with SilentDatabase.open(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as database:
         assert isinstance(database, SilentDatabase)
@@ -42,11 +47,13 @@ def with_key(key: str) -> ServeSettings:
     return ServeSettings(auth=AuthSettings(keys=(ConfiguredKey(name="one", sha256=hash_key(key)),)))
 
 
-async def test_a_silent_database_stalls_no_request_with_a_known_key(database: SilentDatabase) -> None:
+async def test_a_silent_database_stalls_no_request_with_a_known_key(
+    database: SilentDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stored = await add_key(database, "stored", None)
     key_ring = KeyRing(with_key("configured"), database)
     assert await key_ring.find(stored) is not None
-    database.is_silent = True
+    database.fall_silent(monkeypatch)
     for key in (stored, "configured"):
         finding = asyncio.ensure_future(key_ring.find(key))
         await asyncio.sleep(0)
@@ -55,8 +62,10 @@ async def test_a_silent_database_stalls_no_request_with_a_known_key(database: Si
     assert await key_ring.needs_key()
 
 
-async def test_before_the_database_has_answered_only_configured_keys_are_known(database: SilentDatabase) -> None:
-    database.is_silent = True
+async def test_before_the_database_has_answered_only_configured_keys_are_known(
+    database: SilentDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.fall_silent(monkeypatch)
     key_ring = KeyRing(with_key("configured"), database)
     assert await key_ring.find("configured") is not None
     with pytest.raises(ConnectionError, match="must answer"):
@@ -100,7 +109,6 @@ async def test_the_last_key_revoked_opens_nothing(database: SilentDatabase) -> N
 async def test_a_key_made_just_after_a_read_is_known_at_its_first_request(
     database: SilentDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_keys, "READ_S", 60.0)
     monkeypatch.setattr(api_keys, "READ_PAUSE_S", 0.2)
     key_ring = KeyRing(ServeSettings(), database)
     assert await key_ring.find("wrong") is None
