@@ -112,7 +112,7 @@ class Engine(PlannedSpeech):
     config: KokoroConfig
     runs_on_gpu: ClassVar[bool] = False
     takes_ipa: ClassVar[bool] = True
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     known_models: ClassVar[tuple[KnownModel, ...]] = (NATIVE,)
     packages: ClassVar[Mapping[str, str]] = {
         "onnxruntime": "onnxruntime",

@@ -292,6 +292,19 @@ def test_native_voices_are_understood_at_a_persons_pace(
     assert 12 < sum(map(len, texts)) / sum(plan.natural_s for plan in plans) < 20
 
 
+@pytest.mark.parametrize(
+    ("voice", "text"),
+    [("pf_dora", "Perdi o trem por causa do trânsito."), ("ef_dora", "Perdimos el tren esta mañana.")],
+)
+def test_a_native_voice_hums_no_vowel_before_a_plosive(native: PlannedSpeech, voice: str, text: str) -> None:
+    clip = spoken(native, planned(native, text, NATIVE[voice][0], voice))
+    step = clip.sample_hz // 50
+    level = np.sqrt(np.square(clip.samples[: 30 * step].reshape(-1, step)).mean(axis=1))
+    first = int(np.argmax(level > level.max() * 10 ** (-35 / 20)))
+    # A hum is followed by the closure of the lips, which is silent.
+    assert level[first : first + 5].min() > level.max() * 10 ** (-30 / 20)
+
+
 def test_planning_is_cheaper_than_speaking(engine: PlannedSpeech, language: str) -> None:
     plan = planned(engine, SENTENCES[language][0], language)
     asked = PlanRequest(text=plan.text, language=language)

@@ -50,11 +50,14 @@ class Edges:
         _limit_sum(frames[last + 1 :], self.tail)
         return frames
 
-    def add_context(self, kept: ChosenFrames, silent: Mask) -> ChosenFrames:
-        """Durations with more silence at the ends than the clip keeps; a token that sounds there is left as it is."""
+    def add_context(self, kept: ChosenFrames, silent: Mask, lead_context: int | None = None) -> ChosenFrames:
+        """Durations with more silence at the ends than the clip keeps; a token that sounds there is left as it is.
+
+        ``lead_context`` is the voice's own, if it has one.
+        """
         spoken = kept.copy()
         if silent[0]:
-            spoken[0] += self.lead_context
+            spoken[0] += self.lead_context if lead_context is None else lead_context
         spoken[_first_and_last_sound(silent)[1]] += self.last_context
         if silent[-1]:
             spoken[-1] += self.tail_context

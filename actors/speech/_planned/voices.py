@@ -32,6 +32,9 @@ class Voice:
     licence: str
     is_native: bool = True
     """False for a voice made for another language, which reads this one with an accent."""
+    lead_context: int | None = None
+    """Frames of silence before its first phoneme, in place of its engine's ``Edges.lead_context``: with more than the
+    voice is used to, its model hums a vowel there. None takes the engine's."""
 
 
 def uncalibrated_voice(

@@ -144,6 +144,13 @@ def test_a_length_out_of_the_plans_range_fails_its_item() -> None:
     assert "length of this plan" in failure.error.message
 
 
+def test_a_voice_may_have_silence_of_its_own_before_its_first_phoneme() -> None:
+    kept, silent = np.array([1, 3, 2]), np.array([True, False, True])
+    assert Counting.edges.add_context(kept, silent).tolist() == [4, 3, 5]
+    assert Counting.edges.add_context(kept, silent, lead_context=0).tolist() == [1, 3, 5]
+    assert Counting.edges.add_context(kept, np.array([False, False, True]), lead_context=2).tolist() == [1, 3, 5]
+
+
 def test_an_engine_without_its_model_asks_to_be_loaded() -> None:
     engine = counting()
     engine.close()
