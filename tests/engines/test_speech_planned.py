@@ -305,6 +305,12 @@ def test_a_native_voice_hums_no_vowel_before_a_plosive(native: PlannedSpeech, vo
     assert level[first : first + 5].min() > level.max() * 10 ** (-30 / 20)
 
 
+def test_a_native_voice_says_nothing_after_the_last_word(native: PlannedSpeech, listener: EngineHost) -> None:
+    for text in ("Você lembra o nome daquela rua?", "Ela cortou o dedo enquanto preparava a salada."):
+        clip = spoken(native, planned(native, text, "pt", "pf_dora"))
+        assert heard(listener, [clip], "pt") == plain(text)
+
+
 def test_planning_is_cheaper_than_speaking(engine: PlannedSpeech, language: str) -> None:
     plan = planned(engine, SENTENCES[language][0], language)
     asked = PlanRequest(text=plan.text, language=language)

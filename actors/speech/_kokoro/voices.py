@@ -11,7 +11,7 @@ from typing import Literal
 
 from actors.engine import KnownModel
 from actors.speech._kokoro.vocabulary import FRAME_SAMPLES, SAMPLE_HZ
-from actors.speech._planned.voices import Voice
+from actors.speech._planned.voices import Context, Voice
 
 LIGATURES = {"tʃ": "ʧ", "dʒ": "ʤ", "ts": "ʦ", "dz": "ʣ"}
 """Pairs of IPA letters that Kokoro writes as one (misaki, espeak.py, EspeakG2P.E2M)."""
@@ -30,27 +30,28 @@ class Family:
     espeak_voice: str
     spellings: Mapping[str, str]
     """Phonemes of espeak → those that the voices were trained on, replaced in this order."""
-    lead_context: int | None = None
-    """``Voice.lead_context`` of its voices."""
+    context: Context | None = None
+    """``Voice.context`` of its voices."""
 
 
-SHORT_LEAD = 8
-"""With the one frame that is kept, the silence that the model predicts before Spanish and Portuguese: 9 frames, where
-other languages have 12 to 22. With 13 it hums for 0.1 s, heard as a vowel ("Perdi" as "A perdi"), and the clip, which
-begins there, ends 0.1 s too early."""
+SHORT_CONTEXT = Context(lead=8, last=5)
+"""With the frames that are kept, the silence that the model predicts around Spanish and Portuguese: 9 frames before,
+and 9 in the last phoneme, where other languages have 12 to 22. With more it hums for 0.1 s, which is heard as a vowel
+before or a sound after ("Perdi" as "A perdi", "salada" as "saladas"). Of 51 lines by pf_dora whisper hears 4.0 % of the
+words wrong instead of 7.9 %, and DistillMOS is 3.91 instead of 3.71."""
 NATIVE_SPELLINGS = LIGATURES | DIPHTHONGS | RECOMPOSED | {"-": ""}
 AMERICAN_SPELLINGS = NATIVE_SPELLINGS | {"ɚ": "əɹ", "ɜːɹ": "ɜɹ", "ɜː": "ɜɹ", "ɪə": "iə", "ː": "", "r": "ɹ"}
 BRITISH_SPELLINGS = NATIVE_SPELLINGS | {"eə": "ɛː", "iə": "ɪə", "r": "ɹ"}
 FAMILIES = {
     "a": Family(language="en-US", espeak_voice="en-us", spellings=AMERICAN_SPELLINGS),
     "b": Family(language="en-GB", espeak_voice="en", spellings=BRITISH_SPELLINGS),
-    "e": Family(language="es", espeak_voice="es", spellings=NATIVE_SPELLINGS, lead_context=SHORT_LEAD),
+    "e": Family(language="es", espeak_voice="es", spellings=NATIVE_SPELLINGS, context=SHORT_CONTEXT),
     "f": Family(language="fr", espeak_voice="fr", spellings=NATIVE_SPELLINGS),
     "h": Family(language="hi", espeak_voice="hi", spellings=NATIVE_SPELLINGS),
     "i": Family(language="it", espeak_voice="it", spellings=NATIVE_SPELLINGS),
     # Japanese voices, which read Portuguese. They speak the reduced vowel as an o: "banana" is heard as "bonona".
     "j": Family(language="pt-BR", espeak_voice="pt-br", spellings=LIGATURES | {"ɐ": "a"}),
-    "p": Family(language="pt-BR", espeak_voice="pt-br", spellings=NATIVE_SPELLINGS, lead_context=SHORT_LEAD),
+    "p": Family(language="pt-BR", espeak_voice="pt-br", spellings=NATIVE_SPELLINGS, context=SHORT_CONTEXT),
 }
 GENDERS: Mapping[str, Literal["female", "male"]] = {"f": "female", "m": "male"}
 
@@ -127,7 +128,7 @@ def _voice(name: str, natural_scale: float, shortest_scale: float) -> Voice:
         frame_samples=FRAME_SAMPLES,
         licence="Apache-2.0",
         is_native=name in NATIVE_SHA256,
-        lead_context=family_of(name).lead_context,
+        context=family_of(name).context,
     )
 
 

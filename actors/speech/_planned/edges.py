@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.speech._planned.model import ChosenFrames, Frames
+from actors.speech._planned.voices import Context
 from actors.types import Samples
 
 PREROLL_S = 0.02
@@ -50,15 +51,16 @@ class Edges:
         _limit_sum(frames[last + 1 :], self.tail)
         return frames
 
-    def add_context(self, kept: ChosenFrames, silent: Mask, lead_context: int | None = None) -> ChosenFrames:
+    def add_context(self, kept: ChosenFrames, silent: Mask, context: Context | None = None) -> ChosenFrames:
         """Durations with more silence at the ends than the clip keeps; a token that sounds there is left as it is.
 
-        ``lead_context`` is the voice's own, if it has one.
+        ``context`` is the voice's own, if it has one.
         """
+        context = context or Context(lead=self.lead_context, last=self.last_context)
         spoken = kept.copy()
         if silent[0]:
-            spoken[0] += self.lead_context if lead_context is None else lead_context
-        spoken[_first_and_last_sound(silent)[1]] += self.last_context
+            spoken[0] += context.lead
+        spoken[_first_and_last_sound(silent)[1]] += context.last
         if silent[-1]:
             spoken[-1] += self.tail_context
         return spoken

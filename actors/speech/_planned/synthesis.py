@@ -129,7 +129,7 @@ class Synthesis:
             TimedPassage(
                 passage=Passage(tokens=chunk.tokens, voice=voice),
                 kept=kept,
-                spoken=self.edges.add_context(kept, self._is_silent(chunk.tokens), voice.lead_context),
+                spoken=self.edges.add_context(kept, self._is_silent(chunk.tokens), voice.context),
             )
             for chunk, kept in zip(plan.chunks, np.split(frames, ends), strict=True)
         ]

@@ -14,6 +14,16 @@ LONGEST = 1.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Frames of silence with which a voice is spoken, beyond those that a clip keeps."""
+
+    lead: int
+    """Added to the first token."""
+    last: int
+    """Added to the last phoneme."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Voice:
     """A voice and its calibration; the scales multiply the durations that its model predicts."""
 
@@ -32,9 +42,9 @@ class Voice:
     licence: str
     is_native: bool = True
     """False for a voice made for another language, which reads this one with an accent."""
-    lead_context: int | None = None
-    """Frames of silence before its first phoneme, in place of its engine's ``Edges.lead_context``: with more than the
-    voice is used to, its model hums a vowel there. None takes the engine's."""
+    context: Context | None = None
+    """In place of its engine's ``Edges.lead_context`` and ``Edges.last_context``: with more silence than the voice is
+    used to, its model hums there. None takes the engine's."""
 
 
 def uncalibrated_voice(

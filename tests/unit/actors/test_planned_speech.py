@@ -16,7 +16,7 @@ from actors.errors import EngineError, ItemError
 from actors.speech._planned.base import PlannedSpeech, PlannedSpeechConfig
 from actors.speech._planned.edges import Edges
 from actors.speech._planned.model import ChosenFrames, Frames, OneByOne, Passage, Tokens, seed_of
-from actors.speech._planned.voices import Voice, VoiceCatalogue
+from actors.speech._planned.voices import Context, Voice, VoiceCatalogue
 from actors.types import Clip, ItemFailure, Plan, PlanRequest, Samples, SpeechRequest, SynthesiseRequest
 
 VOICE = Voice(
@@ -144,11 +144,16 @@ def test_a_length_out_of_the_plans_range_fails_its_item() -> None:
     assert "length of this plan" in failure.error.message
 
 
-def test_a_voice_may_have_silence_of_its_own_before_its_first_phoneme() -> None:
+def test_a_voice_may_have_silence_of_its_own_around_it() -> None:
     kept, silent = np.array([1, 3, 2]), np.array([True, False, True])
     assert Counting.edges.add_context(kept, silent).tolist() == [4, 3, 5]
-    assert Counting.edges.add_context(kept, silent, lead_context=0).tolist() == [1, 3, 5]
-    assert Counting.edges.add_context(kept, np.array([False, False, True]), lead_context=2).tolist() == [1, 3, 5]
+    own = Context(lead=0, last=2)
+    assert Counting.edges.add_context(kept, silent, own).tolist() == [1, 5, 5]
+    assert Counting.edges.add_context(kept, np.array([False, False, True]), Context(lead=2, last=0)).tolist() == [
+        1,
+        3,
+        5,
+    ]
 
 
 def test_an_engine_without_its_model_asks_to_be_loaded() -> None:
