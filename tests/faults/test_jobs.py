@@ -120,7 +120,7 @@ def test_killed_stopped_and_with_a_node_lost_it_computes_nothing_that_was_stored
     coordinator = coordinator_of(job)
     assert coordinator is not None
     coordinator.kill()
-    assert "batch items=4 kept=0 drivers=2" in following.communicate()[0]
+    assert "batch items=4 drivers=2" in following.communicate()[0]
     assert following.returncode == 1
 
     before = batch.computed()
