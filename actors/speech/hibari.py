@@ -20,7 +20,7 @@ from actors.speech._kokoro.vocabulary import FRAME_SAMPLES, MAX_PHONEMES, SAMPLE
 from actors.speech._planned.base import PlannedSpeech, PlannedSpeechConfig
 from actors.speech._planned.edges import Edges
 from actors.speech._planned.model import ChosenFrames, Frames, OneByOne, Passage, SpeechModel, Tokens, seeded_rng
-from actors.speech._planned.voices import Voice
+from actors.speech._planned.voices import Context, Voice
 from actors.types import Samples
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Engine(PlannedSpeech):
         "scipy": "scipy",
         "hibari": "hibari-tts",
     }
-    edges = Edges(lead=2.0, last=5.0, tail=3.0, lead_context=12, last_context=12, tail_context=0)
+    edges = Edges(lead=2.0, last=5.0, tail=3.0, context=Context(lead=12, last=12), tail_context=0)
     plan_share = 0.16
 
     @property

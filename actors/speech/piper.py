@@ -30,7 +30,7 @@ from actors.onnx_graph import Cut, CutSessions, Half, Tensor
 from actors.speech._planned.base import PlannedSpeech, PlannedSpeechConfig
 from actors.speech._planned.edges import Edges
 from actors.speech._planned.model import ChosenFrames, Frames, OneByOne, Passage, SpeechModel, Tokens, seeded_rng
-from actors.speech._planned.voices import Voice, uncalibrated_voice
+from actors.speech._planned.voices import Context, Voice, uncalibrated_voice
 from actors.types import Samples
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Engine(PlannedSpeech):
     Config: ClassVar[type[EngineConfig]] = PiperConfig
     config: PiperConfig
     packages: ClassVar[Mapping[str, str]] = {"onnxruntime": "onnxruntime", "onnx": "onnx", "piper": "piper-tts"}
-    edges = Edges(lead=3.0, last=math.inf, tail=6.0, lead_context=6, last_context=0, tail_context=6)
+    edges = Edges(lead=3.0, last=math.inf, tail=6.0, context=Context(lead=6, last=0), tail_context=6)
     plan_share = 0.15
 
     @functools.cached_property

@@ -35,10 +35,8 @@ class Edges:
     """Most that is kept of the last phoneme."""
     tail: float
     """Most that is kept of the tokens after it."""
-    lead_context: int
-    """Added to the first token, and dropped again."""
-    last_context: int
-    """Added to the last phoneme: models of Kokoro's kind put the closing silence into it."""
+    context: Context
+    """Dropped again from the clip, of voices that have none of their own."""
     tail_context: int
     """Added to the last token."""
 
@@ -56,7 +54,7 @@ class Edges:
 
         ``context`` is the voice's own, if it has one.
         """
-        context = context or Context(lead=self.lead_context, last=self.last_context)
+        context = context or self.context
         spoken = kept.copy()
         if silent[0]:
             spoken[0] += context.lead

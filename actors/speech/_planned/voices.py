@@ -20,7 +20,7 @@ class Context:
     lead: int
     """Added to the first token."""
     last: int
-    """Added to the last phoneme."""
+    """Added to the last phoneme: models of Kokoro's kind put the closing silence into it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +43,8 @@ class Voice:
     is_native: bool = True
     """False for a voice made for another language, which reads this one with an accent."""
     context: Context | None = None
-    """In place of its engine's ``Edges.lead_context`` and ``Edges.last_context``: with more silence than the voice is
-    used to, its model hums there. None takes the engine's."""
+    """In place of its engine's, ``Edges.context``: with more silence than the voice is used to, its model hums there.
+    None takes the engine's."""
 
 
 def uncalibrated_voice(

@@ -56,7 +56,7 @@ class CountingModel:
 
 
 class Counting(PlannedSpeech):
-    edges = Edges(lead=2.0, last=math.inf, tail=2.0, lead_context=3, last_context=0, tail_context=3)
+    edges = Edges(lead=2.0, last=math.inf, tail=2.0, context=Context(lead=3, last=0), tail_context=3)
     plan_share = 0.1
 
     @property
