@@ -82,8 +82,7 @@ class Jobs:
                     return known, False
                 usage = await read_usage(session, self.database, new.owner)
                 media_s = None if new.duration_s is None else new.duration_s * len(new.targets)
-                within = {"max_queued": self.max_queued, "more_bytes": new.source_bytes}
-                check_usage(usage, limits, **within, media_s=media_s)
+                check_usage(usage, limits, max_queued=self.max_queued, more_bytes=new.source_bytes, media_s=media_s)
                 add_charge(session, self.database, new.owner, new.id, media_s or 0.0)
                 return await _insert(session, new), True
         except IntegrityError:  # another dispatcher took the same idempotency key at the same moment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import ScalarSelect, delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from actors.errors import CapacityError
@@ -50,9 +50,7 @@ async def read_usage(session: AsyncSession, database: Database, owner: str) -> U
     queued = select(func.count()).where(Dub.state == DubState.QUEUED).scalar_subquery()
     active = select(func.count()).where(Dub.owner == owner, Dub.state.in_(ACTIVE)).scalar_subquery()
     stored = select(func.sum(Dub.stored_bytes)).where(Dub.owner == owner, Dub.deleted_s.is_(None)).scalar_subquery()
-    lately = Charge.charged_s > database.now_s - DAY_S
-    charged_s = select(func.sum(Charge.media_s)).where(Charge.owner == owner, lately).scalar_subquery()
-    row = (await session.execute(select(queued, active, stored, charged_s))).one()
+    row = (await session.execute(select(queued, active, stored, _charged_s(database, owner)))).one()
     return Usage(num_queued=row[0], num_active=row[1], stored_bytes=int(row[2] or 0), media_s=row[3] or 0.0)
 
 
@@ -76,17 +74,15 @@ def check_usage(usage: Usage, limits: KeyLimits, *, max_queued: int, more_bytes:
             f"{more_bytes} would be added; delete some",
             retry_after_s=RETRY_NEXT_DAY_S,
         )
-    if usage.media_s >= limits.media_s_per_day if media_s is None else usage.media_s + media_s > limits.media_s_per_day:
-        raise _no_more_today(usage.media_s, "more" if media_s is None else f"{media_s:.0f} s", limits)
+    _check_day(usage.media_s, media_s, limits)
 
 
 async def charge(
     session: AsyncSession, database: Database, owner: str, dub_id: str, media_s: float, limits: KeyLimits
 ) -> None:
     """Count media against the owner's day, whose lock is held. Raises CapacityError if there is not as much left."""
-    used_s = (await read_usage(session, database, owner)).media_s
-    if used_s + media_s > limits.media_s_per_day:
-        raise _no_more_today(used_s, f"{media_s:.0f} s", limits)
+    used_s = (await session.execute(select(_charged_s(database, owner)))).scalar_one() or 0.0
+    _check_day(used_s, media_s, limits)
     add_charge(session, database, owner, dub_id, media_s)
 
 
@@ -103,9 +99,19 @@ async def num_waiting(session: AsyncSession) -> int:
     return found
 
 
-def _no_more_today(used_s: float, asked: str, limits: KeyLimits) -> CapacityError:
-    return CapacityError(
-        f"a key may have {limits.media_s_per_day:.0f} s of media dubbed a day; this one has used {used_s:.0f} s and "
-        f"asks for {asked}; try again later",
-        retry_after_s=RETRY_NEXT_DAY_S,
-    )
+def _charged_s(database: Database, owner: str) -> ScalarSelect[float]:
+    """Query for the media counted against the owner's day; null without any."""
+    lately = Charge.charged_s > database.now_s - DAY_S
+    return select(func.sum(Charge.media_s)).where(Charge.owner == owner, lately).scalar_subquery()
+
+
+def _check_day(used_s: float, media_s: float | None, limits: KeyLimits) -> None:
+    """Raise CapacityError if so much media, or any where that is None, is more than what is left of the day."""
+    limit_s = limits.media_s_per_day
+    if used_s >= limit_s if media_s is None else used_s + media_s > limit_s:
+        asked = "more" if media_s is None else f"{media_s:.0f} s"
+        raise CapacityError(
+            f"a key may have {limit_s:.0f} s of media dubbed a day; this one has used {used_s:.0f} s and asks for "
+            f"{asked}; try again later",
+            retry_after_s=RETRY_NEXT_DAY_S,
+        )
