@@ -112,8 +112,11 @@ class Item(BaseModel):
     """Higher ones begin first."""
 
     @property
-    def has_overlay(self) -> bool:
-        return bool(self.settings or self.speakers is not None or self.voices or self.glossary)
+    def kind(self) -> tuple[object, ...]:
+        """Its target languages, subtitles and settings, to compare: items of one kind use the same engines."""
+        has_own = bool(self.settings or self.speakers is not None or self.voices or self.glossary)
+        own = repr(self.overlay()) if has_own else ""
+        return self.to, self.subtitles is None, tuple(self.target_subtitles), own
 
     def overlay(self) -> dict[str, Any]:
         """Settings that replace those of the run's configuration."""
@@ -204,8 +207,7 @@ class ItemJobs(Sequence[Job]):
         """A job for each choice of languages, settings and subtitles: together they use all that the others use."""
         kinds: dict[tuple[object, ...], int] = {}
         for index, item in enumerate(self._items):
-            own = repr(item.overlay()) if item.has_overlay else ""
-            kinds.setdefault((item.to, item.subtitles is None, tuple(item.target_subtitles), own), index)
+            kinds.setdefault(item.kind, index)
         return [self[index] for index in kinds.values()]
 
     def folders(self) -> Iterator[JobFolder]:
@@ -242,8 +244,7 @@ class _ItemChecks:
         for location in (item.source, item.subtitles, *item.target_subtitles.values()):
             if location is not None:
                 locations.check_input(location, self.config.fetch)
-        own = repr(item.overlay()) if item.has_overlay else ""
-        key = (item.source_language, item.to, item.subtitles is None, tuple(item.target_subtitles), own)
+        key = item.source_language, *item.kind
         if key in self.passed:
             return
         _check(item)
