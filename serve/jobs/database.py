@@ -128,14 +128,19 @@ class Database:
 
     @property
     def now_s(self) -> ColumnElement[float]:
-        """The database's time, in Unix time: the clocks of dispatchers may differ."""
-        if self.is_postgres:
-            return cast(extract("epoch", func.clock_timestamp()), Double)
-        return literal_column("((julianday('now') - 2440587.5) * 86400.0)", Double)
+        """The database's time, in Unix time."""
+        return clock_s(self.is_postgres)
 
     @property
     def is_postgres(self) -> bool:
         return self._engine.dialect.name == "postgresql"
+
+
+def clock_s(is_postgres: bool) -> ColumnElement[float]:
+    """The database's time, in Unix time: the clocks of dispatchers may differ."""
+    if is_postgres:
+        return cast(extract("epoch", func.clock_timestamp()), Double)
+    return literal_column("((julianday('now') - 2440587.5) * 86400.0)", Double)
 
 
 def _engine(url: str) -> AsyncEngine:

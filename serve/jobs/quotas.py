@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import ScalarSelect, delete, func, select, text
+from sqlalchemy import Select, String, bindparam, delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from actors.errors import CapacityError
 from serve.errors import ServiceFullError
 from serve.ids import new_dub_id
-from serve.jobs.database import Database
+from serve.jobs.database import Database, clock_s
 from serve.jobs.tables import ACTIVE, Charge, Dub, DubState
 from serve.settings import KeyLimits
 
 DAY_S = 24 * 3600.0
 RETRY_WHEN_FULL_S = 30.0
 RETRY_NEXT_DAY_S = 3600.0
+OWNER = bindparam("owner", type_=String)
 LOCK = 7_208_114
 """PostgreSQL's number of the locks on owners: any number that is the same in every process."""
 
@@ -47,10 +49,7 @@ async def lock_owner(database: Database, session: AsyncSession, owner: str) -> N
 
 async def read_usage(session: AsyncSession, database: Database, owner: str) -> Usage:
     """All that limits are compared with, in one query."""
-    queued = select(func.count()).where(Dub.state == DubState.QUEUED).scalar_subquery()
-    active = select(func.count()).where(Dub.owner == owner, Dub.state.in_(ACTIVE)).scalar_subquery()
-    stored = select(func.sum(Dub.stored_bytes)).where(Dub.owner == owner, Dub.deleted_s.is_(None)).scalar_subquery()
-    row = (await session.execute(select(queued, active, stored, _charged_s(database, owner)))).one()
+    row = (await session.execute(_usage_query(database.is_postgres), {"owner": owner})).one()
     return Usage(num_queued=row[0], num_active=row[1], stored_bytes=int(row[2] or 0), media_s=row[3] or 0.0)
 
 
@@ -81,7 +80,7 @@ async def charge(
     session: AsyncSession, database: Database, owner: str, dub_id: str, media_s: float, limits: KeyLimits
 ) -> None:
     """Count media against the owner's day, whose lock is held. Raises CapacityError if there is not as much left."""
-    used_s = (await session.execute(select(_charged_s(database, owner)))).scalar_one() or 0.0
+    used_s = (await session.execute(_charged_query(database.is_postgres), {"owner": owner})).scalar_one() or 0.0
     _check_day(used_s, media_s, limits)
     add_charge(session, database, owner, dub_id, media_s)
 
@@ -99,10 +98,24 @@ async def num_waiting(session: AsyncSession) -> int:
     return found
 
 
-def _charged_s(database: Database, owner: str) -> ScalarSelect[float]:
-    """Query for the media counted against the owner's day; null without any."""
-    lately = Charge.charged_s > database.now_s - DAY_S
-    return select(func.sum(Charge.media_s)).where(Charge.owner == owner, lately).scalar_subquery()
+# Each of these is built once: building it takes longer than its execution, and every upload of a flood needs it.
+
+
+@functools.cache
+def _usage_query(is_postgres: bool) -> Select[int, int, int | None, float | None]:
+    """Query for the numbers of ``Usage``, given ``owner``; a sum is null without anything to add."""
+    is_own = Dub.owner == OWNER
+    queued = select(func.count()).where(Dub.state == DubState.QUEUED).scalar_subquery()
+    active = select(func.count()).where(is_own, Dub.state.in_(ACTIVE)).scalar_subquery()
+    stored = select(func.sum(Dub.stored_bytes)).where(is_own, Dub.deleted_s.is_(None)).scalar_subquery()
+    return select(queued, active, stored, _charged_query(is_postgres).scalar_subquery())
+
+
+@functools.cache
+def _charged_query(is_postgres: bool) -> Select[float | None]:
+    """Query for the media counted against the day of ``owner``; null without any."""
+    lately = Charge.charged_s > clock_s(is_postgres) - DAY_S
+    return select(func.sum(Charge.media_s)).where(Charge.owner == OWNER, lately)
 
 
 def _check_day(used_s: float, media_s: float | None, limits: KeyLimits) -> None:
