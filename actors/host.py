@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from actors.device import DeviceFault, GpuMeter, GpuUse, device_fault, release_memory
 from actors.engine import Engine, make_engine
 from actors.errors import DeviceLostError, DubbingError, EngineError, EngineLoadError, ItemError
+from actors.garbage import collect_rarely
 from actors.types import ItemFailure, Task
 
 log = logging.getLogger(__name__)
@@ -180,6 +181,7 @@ class ActorHost:
         self, task: Task, engine: str, options: Mapping[str, Any], niceness: int = 0, num_gpus: float = 0.0
     ) -> None:
         os.nice(niceness)
+        collect_rarely()
         _set_up_devices(num_gpus)
         self._host = EngineHost(task, engine, options, num_gpus)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{task}-{engine}")

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from actors.errors import ConfigError, DubbingError
+from actors.garbage import collect_rarely
 from cluster.logs import FORMAT_VARIABLE, LogFormat
 
 EXIT_INPUT, EXIT_USAGE, EXIT_VERDICT, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -89,6 +90,7 @@ def run_app(app: typer.Typer, prog_name: str | None = None) -> None:
         # A file name may hold bytes that are not text; printing one must not end the run.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    collect_rarely()
     try:
         app(prog_name=prog_name)
     except DubbingError as error:

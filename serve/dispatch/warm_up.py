@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from actors.errors import EngineError, ItemError
+from actors.garbage import collect_rarely, keep_what_is_loaded
 from actors.types import ASR_HZ, PlanRequest, TranscribeRequest, TranslateRequest
 from cluster.casting.voices import settled_stage
 from cluster.config.schema import Config
@@ -27,6 +28,7 @@ _GREETING = TranslateRequest(text="Hello.", source_language="en", target_languag
 
 async def warm_up(pools: PoolSet, config: Config, languages: Sequence[str], health: Health) -> None:
     """Load the models, also those of the voices of ``languages``, and tell ``health``. Tries until it succeeds."""
+    collect_rarely()
     while True:
         try:
             for pool, request in await _requests(pools, config, languages):
@@ -39,6 +41,7 @@ async def warm_up(pools: PoolSet, config: Config, languages: Sequence[str], heal
             health.models_failed()
             log.error("models must load; %s", error.message)
             await asyncio.sleep(RETRY_S)
+    await asyncio.to_thread(keep_what_is_loaded)
     health.models_loaded()
     log.info("ready")
 
