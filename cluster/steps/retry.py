@@ -14,12 +14,15 @@ from cluster.steps.records import PlannedLine, Spoken
 from cluster.steps.speak import QueuedLine, Speaker
 from cluster.verdicts import flags_of_measures
 
+OTHER_PACES = (0.9, 0.95, 1.05)
+"""Paces at which an unclear line is said again, as factors of its first. At each an engine makes other sounds."""
+
 Way: TypeAlias = Callable[[Spoken], Awaitable[Spoken | None]]
 """Says a line otherwise than it was said; None if that cannot be done."""
 
 
 class Retry:
-    """Speaks a line that fails its check again, by its other candidates and then slower, and keeps the best."""
+    """Speaks a line that fails its check again, at other paces and by its other candidates, and keeps the best."""
 
     def __init__(self, config: QualityConfig, speaker: Speaker, checker: Checker) -> None:
         self._config = config
@@ -33,7 +36,7 @@ class Retry:
             return best
         measures = await self._checker.check(best)
         num_left = self._config.max_retries
-        for say in self._ways(queued.line, measures):
+        for say in self._ways(queued.line, best, measures):
             if num_left == 0 or num_failed(measures) == 0:
                 break
             if (other := await say(best)) is None:
@@ -45,12 +48,13 @@ class Retry:
         self._checker.note(best, measures)
         return best
 
-    def _ways(self, line: PlannedLine, measures: Sequence[Measure]) -> list[Way]:
-        """The other ways to say the line, given how it was said best so far."""
-        ways = [functools.partial(self._speaker.speak_other, line, other) for other in line.others]
-        # At another pace its meaning is the same.
-        is_unclear = Flag.HEARD_WRONG in flags_of_measures(measures, self._config)
-        return [*ways, *([functools.partial(self._speaker.speak_slower, line)] if is_unclear else [])]
+    def _ways(self, line: PlannedLine, first: Spoken, measures: Sequence[Measure]) -> list[Way]:
+        """The other ways to say the line, given how it was said first."""
+        candidates: list[Way] = [functools.partial(self._speaker.speak_other, line, other) for other in line.others]
+        if first.fit is None or Flag.HEARD_WRONG not in flags_of_measures(measures, self._config):
+            return candidates  # at another pace its meaning is the same
+        paces = [functools.partial(self._speaker.speak_at, line, first.fit.rate * each) for each in OTHER_PACES]
+        return [*paces, *candidates]
 
 
 def num_failed(measures: Sequence[Measure]) -> int:

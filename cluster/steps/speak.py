@@ -28,9 +28,6 @@ from cluster.timing.pace import Pace, pace_key, planned_length
 from cluster.timing.ranking import Standing
 from cluster.tracing.spans import span
 
-SLOWER_RATE = 0.9
-"""Rate at which a line that is not understood is said once more."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class QueuedLine:
@@ -114,16 +111,21 @@ class Speaker:
             said, text=other.candidate.text, candidates=_chosen_instead(spoken.candidates, other.candidate)
         )
 
-    async def speak_slower(self, line: PlannedLine, spoken: Spoken) -> Spoken | None:
-        """Say the same words at ``SLOWER_RATE``; None where that has no room, or the engine has no pace to choose."""
+    async def speak_at(self, line: PlannedLine, rate: float, spoken: Spoken) -> Spoken | None:
+        """Say the same words ``rate`` times as fast as the voice's own pace.
+
+        None where that has no room, or the engine has no pace to choose.
+        """
         chosen = next((each for each in spoken.candidates if each.standing is Standing.CHOSEN), None)
         if chosen is None or chosen.plan is None or not chosen.plan.exact or chosen.candidate.text != spoken.text:
             return None
-        length_s = chosen.plan.natural_s / SLOWER_RATE
-        fitted = self._fit_again(PlannedLength(natural_s=length_s, shortest_s=length_s, exact=True), line, spoken)
-        if fitted is None or fitted.rate > 1.0 or length_s > chosen.plan.longest_s:
+        length_s = chosen.plan.natural_s / rate
+        if not chosen.plan.shortest_s <= length_s <= chosen.plan.longest_s:
             return None
-        return await self._say_again(chosen.plan, dataclasses.replace(fitted, rate=SLOWER_RATE), line, spoken)
+        fitted = self._fit_again(PlannedLength(natural_s=length_s, shortest_s=length_s, exact=True), line, spoken)
+        if fitted is None or fitted.rate > 1.0:
+            return None
+        return await self._say_again(chosen.plan, dataclasses.replace(fitted, rate=rate), line, spoken)
 
     def _fit_again(self, planned: PlannedLength, line: PlannedLine, spoken: Spoken) -> Fit | None:
         """The fit of another length of a line that is spoken already; None if it does not fit whole."""
