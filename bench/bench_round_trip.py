@@ -12,8 +12,8 @@ Prints for each arm the median and mean WER, the lines that fail, DistillMOS if 
 of lines that fit as bench_fit.py counts them. The recogniser's own part is that of the same sentences by three voices,
 where each sentence counts with its best voice. `--out` keeps dubs and store: the same again is found there.
 
-Bounds: median WER of at most 8 %, its mean and the naturalness no worse than the former voices', at most half of the
-failing lines still fail with the loop on, 92 % of the lines fit. Exit status 1 otherwise.
+Bounds: median WER of at most 8 %, its mean and the naturalness no worse than the former voices', 92 % of the lines fit,
+and at most half of all failing lines still fail with the loop on. Exit status 1 otherwise.
 """
 
 from __future__ import annotations
@@ -263,9 +263,14 @@ def bounds(rows: Sequence[Row]) -> dict[str, bool]:
         "median WER": max(off.median_wer, on.median_wer) <= MAX_MEDIAN_WER,
         "mean WER": off.mean_wer <= former.mean_wer,
         "naturalness": off.naturalness is None or former.naturalness is None or off.naturalness >= former.naturalness,
-        "closed loop": 2 * on.num_failing <= off.num_failing,
         "fit": min(off.fit_share, on.fit_share) >= MIN_FIT_SHARE,
     }
+
+
+def halves(rows: Sequence[Row]) -> bool:
+    """True if the loop leaves at most half of the failing lines. One direction alone may have too few to tell."""
+    num = {arm: sum(row.num_failing for row in rows if row.arm == arm) for arm in ("off", "on")}
+    return 2 * num["on"] <= num["off"]
 
 
 def main() -> None:
@@ -294,6 +299,7 @@ def main() -> None:
                 found, own, heard = asyncio.run(measured(source, target, configs, folder / target, options))
                 rows, parts, lines = [*rows, *found], [*parts, own], [*lines, *heard]
                 shows |= {f"{source} to {target}: {bound}": holds for bound, holds in bounds(found).items()}
+    shows["closed loop"] = halves(rows)
     for bound, holds in shows.items():
         print(f"{'yes' if holds else 'NO':4}{bound}")
     if options.json:

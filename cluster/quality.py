@@ -13,6 +13,7 @@ import statistics
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -198,7 +199,7 @@ class HearingErrors:
 def hearing_errors(said: str, heard: str, language: str) -> HearingErrors | None:
     """Compare both as they are read aloud, so that "R$ 45" and "quarenta e cinco reais" are the same words.
 
-    None if there was no word to say.
+    A break between words is no sound: "can not" and "cannot" are the same, too. None if there was no word to say.
     """
     import jiwer  # slow to import, and the configuration needs this module
 
@@ -210,9 +211,18 @@ def hearing_errors(said: str, heard: str, language: str) -> HearingErrors | None
     return HearingErrors(
         num_words=len(reference),
         num_letters=len("".join(reference)),
-        wer=float(jiwer.wer(" ".join(reference), " ".join(hypothesis))),
+        wer=float(jiwer.wer(" ".join(reference), " ".join(_with_breaks_of(reference, hypothesis)))),
         cer=float(jiwer.cer("".join(reference), "".join(hypothesis))),
     )
+
+
+def _with_breaks_of(reference: Sequence[str], hypothesis: Sequence[str]) -> list[str]:
+    """The hypothesis with the reference's breaks where both have the same letters."""
+    words: list[str] = []
+    for _, start, end, other_start, other_end in SequenceMatcher(None, reference, hypothesis, False).get_opcodes():
+        same, other = reference[start:end], hypothesis[other_start:other_end]
+        words += same if "".join(same) == "".join(other) else other
+    return words
 
 
 def heard_measures(said: str, heard: str, language: str, config: QualityConfig) -> list[Measure]:

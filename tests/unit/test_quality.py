@@ -79,6 +79,9 @@ def test_a_band_that_fails_what_is_good_is_refused() -> None:
         ("Ação", "Ac\u0327a\u0303o", "pt", 0.0),
         ("今天天气好", "今天天汽好。", "zh", 0.2),
         ("dois", "", "pt", 1.0),
+        ("It can not go", "It cannot go.", "en", 0.0),
+        ("a new email", "a new e-mail", "en", 0.0),
+        ("It can not go in", "It cannot go inn", "en", 0.2),
     ],
 )
 def test_word_error_rate(said: str, heard: str, language: str, rate: float) -> None:
