@@ -88,9 +88,8 @@ class KokoroModel:
 
     def tokenise(self, text: str, voice: Voice) -> list[Tokens]:
         family = family_of(voice.name)
-        letters = " ".join("".join(sentence).strip() for sentence in phonemes.espeak(text, family.espeak_voice))
-        for found, letter in family.spellings.items():
-            letters = letters.replace(found, letter)
+        sentences = phonemes.espeak(text, family.espeak_voice)
+        letters = family.spell(" ".join("".join(sentence).strip() for sentence in sentences))
         known = [letter for letter in letters if letter in self.vocabulary.ids]
         return [self.vocabulary.tokens(piece) for piece in phonemes.split(known, MAX_PHONEMES)]
 
@@ -112,7 +111,7 @@ class Engine(PlannedSpeech):
     config: KokoroConfig
     runs_on_gpu: ClassVar[bool] = False
     takes_ipa: ClassVar[bool] = True
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     known_models: ClassVar[tuple[KnownModel, ...]] = (NATIVE,)
     packages: ClassVar[Mapping[str, str]] = {
         "onnxruntime": "onnxruntime",

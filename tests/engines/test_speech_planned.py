@@ -311,6 +311,27 @@ def test_a_native_voice_says_nothing_after_the_last_word(native: PlannedSpeech, 
         assert heard(listener, [clip], "pt") == plain(text)
 
 
+@pytest.mark.parametrize(
+    ("language", "voice", "texts"),
+    [
+        ("fr", "ff_siwis", ("La fille regarde le soleil.", "Ma famille habite à la montagne.", "J'ai besoin de vous.")),
+        ("en", "af_bella", ("We cross the river on foot in August.", "She reads a book to her daughter.")),
+    ],
+)
+def test_a_native_voice_loses_no_sound_at_the_beginning(
+    native: PlannedSpeech, listener: EngineHost, language: str, voice: str, texts: tuple[str, ...]
+) -> None:
+    for text in texts:
+        clip = spoken(native, planned(native, text, language, voice))
+        assert plain(heard(listener, [clip], language)).split()[:2] == plain(text).split()[:2]
+
+
+def test_native_voices_say_what_portuguese_is_full_of(native: PlannedSpeech, listener: EngineHost) -> None:
+    texts = ("A lua é muito brilhante esta noite.", "Minha filha trabalha muito.", "As folhas velhas caem na palha.")
+    clips = [spoken(native, planned(native, text, "pt", "pf_dora")) for text in texts]
+    assert jiwer.wer(plain(" ".join(texts)), heard(listener, clips, "pt")) <= 0.1
+
+
 def test_planning_is_cheaper_than_speaking(engine: PlannedSpeech, language: str) -> None:
     plan = planned(engine, SENTENCES[language][0], language)
     asked = PlanRequest(text=plan.text, language=language)
