@@ -94,7 +94,7 @@ class QualityConfig(BaseModel):
     retry: bool = False
     """Speak a line that fails again, at other paces and by its other candidates, and keep the best; lines wait for
     their check then."""
-    max_retries: int = Field(default=4, ge=1, le=8)
+    max_retries: int = Field(default=6, ge=1, le=12)
     """Maximum number of times that one line is spoken again."""
     thresholds: Mapping[Metric, Band] = {}
     """A metric without a band has values, but no verdicts."""

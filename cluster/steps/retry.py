@@ -14,7 +14,7 @@ from cluster.steps.records import PlannedLine, Spoken
 from cluster.steps.speak import QueuedLine, Speaker
 from cluster.verdicts import flags_of_measures
 
-OTHER_PACES = (0.9, 0.95, 1.05)
+OTHER_PACES = (0.9, 0.95, 1.05, 0.85, 1.1)
 """Paces at which an unclear line is said again, as factors of its first. At each an engine makes other sounds."""
 
 Way: TypeAlias = Callable[[Spoken], Awaitable[Spoken | None]]

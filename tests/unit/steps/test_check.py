@@ -204,7 +204,7 @@ async def test_a_line_that_fails_is_said_by_its_next_candidate(config: Config) -
     )
     assert spoken.text == "um dois"
     assert [score.standing for score in spoken.candidates] == [Standing.FAILED, Standing.CHOSEN]
-    assert len(said) == 5
+    assert len(said) == 7
 
 
 async def test_retries_that_do_no_better_are_dropped(config: Config) -> None:
@@ -212,7 +212,7 @@ async def test_retries_that_do_no_better_are_dropped(config: Config) -> None:
     spoken, said = await retried(config, lambda text, rate: heard[text], "um dois três", "um dois")
     assert spoken.text == "um dois três"
     assert [score.standing for score in spoken.candidates] == [Standing.CHOSEN, Standing.WORSE_FIT]
-    paces = (1.0, 0.9, 0.95, 1.05)
+    paces = (1.0, 0.9, 0.95, 1.05, 0.85, 1.1)
     assert said == [*(("um dois três", pace) for pace in paces), ("um dois", 1.0)]
 
 
@@ -233,16 +233,16 @@ async def test_an_unclear_line_is_said_slower(config: Config) -> None:
 
 async def test_a_line_is_not_slowed_into_the_next(config: Config) -> None:
     _, said = await retried(config, lambda text, rate: "outra coisa", "um dois três", slot_s=1.25)
-    assert said == [("um dois três", 1.0), ("um dois três", 1.05)]
+    assert said == [("um dois três", pace) for pace in (1.0, 1.05, 1.1)]
 
 
 async def test_another_pace_is_a_factor_of_that_at_which_a_line_was_said(config: Config) -> None:
     _, said = await retried(config, lambda text, rate: "outra coisa", "um dois três", slot_s=1.22)
     assert said[0][1] > 1.02
-    assert said[1:] == [("um dois três", pytest.approx(said[0][1] * 1.05, abs=0.002))]
+    assert said[1] == ("um dois três", pytest.approx(said[0][1] * 1.05, abs=0.002))
 
 
-@pytest.mark.parametrize(("max_retries", "num_said"), [(1, 2), (2, 3), (8, 7)])
+@pytest.mark.parametrize(("max_retries", "num_said"), [(1, 2), (2, 3), (12, 9)])
 async def test_the_budget_bounds_how_often_a_line_is_said(max_retries: int, num_said: int) -> None:
     config = load_config("offline", ["ray.mode=inline", f"quality.max_retries={max_retries}"])
     texts = ("um dois três", "um dois", "dois três", "três")
