@@ -113,8 +113,11 @@ def _print(results: list[KpiResult], of: str) -> None:
     console.print(table)
 
 
-def _fetched(url: str, key: str | None) -> str:
-    """The metrics at the address; of a service without a path, at ``/metrics``. Raises ConfigError."""
+def _fetched(url: str, key: str | None, must: str = "--url must lead to a service that runs") -> str:
+    """The metrics at the address; of a service without a path, at ``/metrics``.
+
+    Raises ConfigError, which says what ``must`` hold.
+    """
     import httpx
 
     address = url if urlsplit(url).path.strip("/") else f"{url.rstrip('/')}/metrics"
@@ -122,11 +125,9 @@ def _fetched(url: str, key: str | None) -> str:
     try:
         answer = httpx.get(address, headers=headers, timeout=TIMEOUT_S)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ConfigError(f"--url must lead to a service that runs; {address} does not answer: {error}") from error
+        raise ConfigError(f"{must}; {address} does not answer: {error}") from error
     if answer.status_code != httpx.codes.OK:
-        raise ConfigError(
-            f"--url must lead to metrics; {address} answered {answer.status_code}; give a key by --key if it needs one"
-        )
+        raise ConfigError(f"{must}; {address} answered {answer.status_code}; give a key by --key if it needs one")
     return answer.text
 
 
@@ -137,4 +138,5 @@ def _fetched_of_nodes(address: str) -> str:
     found = metrics_addresses(address)
     if not found:
         raise ConfigError(f"--address must lead to a cluster with metrics; {address} names none; wait until it is up")
-    return "".join(_fetched(f"http://{each}/metrics", None) for each in found)
+    must = "every node of the cluster must tell its metrics, which one that has just started does not yet"
+    return "".join(_fetched(f"http://{each}/metrics", None, must) for each in found)

@@ -84,8 +84,11 @@ def test_key_figures_are_told_of_the_batch_and_of_the_clusters_nodes(
         "4 dubs by speech/tests.standins.counted_speaker, translation/tests.standins.counted_translator"
     )
     assert all(row["measured"] is not None for row in files["kpis"])
-    answer = raydub_here("kpi", "--address", nodes[0], "--json")
-    assert answer.returncode == 0, answer.stderr
+    deadline_s = time.monotonic() + PATIENCE_S
+    while (answer := raydub_here("kpi", "--address", nodes[0], "--json")).returncode != 0:
+        # A node tells its metrics some time after it has joined.
+        assert "every node of the cluster must tell its metrics" in answer.stderr
+        assert time.monotonic() < deadline_s, answer.stderr
     told = json.loads(answer.stdout)
     assert told["of"] == f"all dubs of the processes that run at {nodes[0]}"
     assert [row["name"] for row in told["kpis"]] == [row["name"] for row in files["kpis"]]
