@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
 import unicodedata
 from collections.abc import Sequence
@@ -94,6 +95,22 @@ def split(phonemes: Sequence[str], limit: int) -> list[Sequence[str]]:
     near = sorted(middle_third, key=lambda at: abs(at - middle))
     cut = next((at for marks in BREAKS for at in near if phonemes[at - 1] in marks), middle)
     return [*split(phonemes[:cut], limit), *split(phonemes[cut:], limit)]
+
+
+UNSTRESSED = {"pt": str.maketrans("ɪʊɐ", "iua")}
+"""Language → vowels that espeak writes otherwise without stress."""
+
+
+def sounds(text: str, language: str) -> str:
+    """Phonemes of a text in a row, alike for words that sound alike: without stress, length and breaks.
+
+    Raises ItemError if espeak cannot read the language.
+    """
+    base = languages.base(language)
+    if not text:
+        return ""
+    phonemes = "".join(code for sentence in espeak(text, ESPEAK_VOICES.get(base, base)) for code in sentence)
+    return re.sub(r"[ˈˌːˑ\s]", "", phonemes).translate(UNSTRESSED.get(base, {}))
 
 
 def num_syllables(text: str, language: str) -> int:

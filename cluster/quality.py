@@ -199,7 +199,7 @@ class HearingErrors:
 def hearing_errors(said: str, heard: str, language: str) -> HearingErrors | None:
     """Compare both as they are read aloud, so that "R$ 45" and "quarenta e cinco reais" are the same words.
 
-    A break between words is no sound: "can not" and "cannot" are the same, too. None if there was no word to say.
+    Words that sound the same are the same, too: "can not" and "cannot", "à" and "a". None if there was no word to say.
     """
     import jiwer  # slow to import, and the configuration needs this module
 
@@ -211,18 +211,31 @@ def hearing_errors(said: str, heard: str, language: str) -> HearingErrors | None
     return HearingErrors(
         num_words=len(reference),
         num_letters=len("".join(reference)),
-        wer=float(jiwer.wer(" ".join(reference), " ".join(_with_breaks_of(reference, hypothesis)))),
+        wer=float(jiwer.wer(" ".join(reference), " ".join(_spelled_as(reference, hypothesis, language)))),
         cer=float(jiwer.cer("".join(reference), "".join(hypothesis))),
     )
 
 
-def _with_breaks_of(reference: Sequence[str], hypothesis: Sequence[str]) -> list[str]:
-    """The hypothesis with the reference's breaks where both have the same letters."""
+def _spelled_as(reference: Sequence[str], hypothesis: Sequence[str], language: str) -> list[str]:
+    """The hypothesis in the reference's words where both sound the same: a transcriber's spelling is no error."""
     words: list[str] = []
     for _, start, end, other_start, other_end in SequenceMatcher(None, reference, hypothesis, False).get_opcodes():
         same, other = reference[start:end], hypothesis[other_start:other_end]
-        words += same if "".join(same) == "".join(other) else other
+        words += same if _sound_alike(same, other, language) else other
     return words
+
+
+def _sound_alike(words: Sequence[str], others: Sequence[str], language: str) -> bool:
+    """True for words of the same letters or phonemes, without stress, length and breaks."""
+    from actors.errors import ItemError
+    from actors.phonemes import sounds
+
+    if "".join(words) == "".join(others):
+        return True
+    try:
+        return sounds(" ".join(words), language) == sounds(" ".join(others), language)
+    except ItemError:  # espeak does not know the language
+        return False
 
 
 def heard_measures(said: str, heard: str, language: str, config: QualityConfig) -> list[Measure]:

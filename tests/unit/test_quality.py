@@ -81,7 +81,10 @@ def test_a_band_that_fails_what_is_good_is_refused() -> None:
         ("dois", "", "pt", 1.0),
         ("It can not go", "It cannot go.", "en", 0.0),
         ("a new email", "a new e-mail", "en", 0.0),
-        ("It can not go in", "It cannot go inn", "en", 0.2),
+        ("It can not go up", "It cannot go on", "en", 0.2),
+        ("A que horas fecha à noite?", "Aqui horas fecha a noite.", "pt", 0.0),
+        ("É a noite", "E a noite", "pt", 1 / 3),
+        ("Their house", "There house", "en", 0.0),
     ],
 )
 def test_word_error_rate(said: str, heard: str, language: str, rate: float) -> None:
