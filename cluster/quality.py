@@ -7,13 +7,13 @@ caller; a measure that could not be taken has no value, and says why.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import re
 import statistics
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -218,10 +218,29 @@ def hearing_errors(said: str, heard: str, language: str) -> HearingErrors | None
 
 def _spelled_as(reference: Sequence[str], hypothesis: Sequence[str], language: str) -> list[str]:
     """The hypothesis in the reference's words where both sound the same: a transcriber's spelling is no error."""
+    import jiwer  # as above
+
+    [chunks] = jiwer.process_words(" ".join(reference), " ".join(hypothesis)).alignments
     words: list[str] = []
-    for _, start, end, other_start, other_end in SequenceMatcher(None, reference, hypothesis, False).get_opcodes():
-        same, other = reference[start:end], hypothesis[other_start:other_end]
-        words += same if _sound_alike(same, other, language) else other
+    for is_equal, run in itertools.groupby(chunks, lambda chunk: chunk.type == "equal"):
+        pairs = [
+            (reference[each.ref_start_idx : each.ref_end_idx], hypothesis[each.hyp_start_idx : each.hyp_end_idx])
+            for each in run
+        ]
+        said, heard = ([word for pair in pairs for word in pair[side]] for side in (0, 1))
+        if is_equal or _sound_alike(said, heard, language):
+            words += said
+            continue
+        # Words that stand for each other may be alike by themselves.
+        for own, other in pairs:
+            words += (
+                [
+                    word if _sound_alike([word], [found], language) else found
+                    for word, found in zip(own, other, strict=True)
+                ]
+                if len(own) == len(other)
+                else other
+            )
     return words
 
 

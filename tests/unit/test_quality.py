@@ -84,6 +84,8 @@ def test_a_band_that_fails_what_is_good_is_refused() -> None:
         ("It can not go up", "It cannot go on", "en", 0.2),
         ("A que horas fecha à noite?", "Aqui horas fecha a noite.", "pt", 0.0),
         ("É a noite", "E a noite", "pt", 1 / 3),
+        ("A cadeira junto à lareira", "Acadeira junto a lareira", "pt", 0.0),
+        ("Ele trabalha à noite", "Eles trabalham a noite", "pt", 0.5),
         ("Their house", "There house", "en", 0.0),
     ],
 )

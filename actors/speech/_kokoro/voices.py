@@ -65,6 +65,7 @@ _GLIDES = {
     "o\u0303ɪ\u0303": "o\u0303j",
     "oɪ": "oj",
     "uɪ(?!\u0303)": "uj",
+    r"uw(?!\w)": "ul",
     "ʲ": "",
 }
 PORTUGUESE_SPELLINGS = _GLIDES | NATIVE_SPELLINGS | {"eɪ": "ej"}

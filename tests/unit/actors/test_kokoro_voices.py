@@ -141,6 +141,8 @@ def test_the_bundled_voices_come_after_the_native_ones() -> None:
         ("oito", "ˈojtʊ"),
         ("põe", "pˈo\u0303j"),
         ("leite", "lˈejʧɪ"),
+        ("azul", "azˈul"),
+        ("culpa", "kˈuwpɐ"),
     ],
 )
 def test_portuguese_voices_are_given_phonemes_that_they_can_say(text: str, letters: str) -> None:
