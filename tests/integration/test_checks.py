@@ -60,7 +60,8 @@ async def test_a_bound_of_no_error_makes_every_slip_a_line_to_look_at(tmp_path: 
     assert [line.id for line in strict if Flag.HEARD_WRONG in line.flags] == slips
     # The usual bands leave the transcriber its own errors; which lines they flag depends on the voices at hand.
     assert {line.id for line in usual if Flag.HEARD_WRONG in line.flags} <= set(slips)
-    assert f"{len(slips)} of {len(strict)} lines to look at: {tmp_path}/strict/talk/report.html\n" in shown[1]
+    counted = f"{len(slips)} of {len(strict)} line{'' if len(strict) == 1 else 's'}"
+    assert f"{counted} to look at: {tmp_path}/strict/talk/report.html\n" in shown[1]
     verdict = manifests[1].verdict
     assert verdict is not None
     assert (verdict.num_flagged, verdict.flags[Flag.HEARD_WRONG]) == (len(slips), len(slips))
