@@ -122,14 +122,15 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def at_scratch(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def at_scratch(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(scratch)
     monkeypatch.syspath_prepend(str(scratch / "stand_ins"))
     monkeypatch.delitem(sys.modules, "configs", raising=False)
     monkeypatch.setenv("RAYDUB_STORE", str(scratch / "store"))
     monkeypatch.setenv("XDG_DATA_HOME", str(scratch / "data"))
     monkeypatch.setenv("RAYDUB_WEBHOOK_SECRET", "of this test")
-    return scratch
+    yield scratch
+    sys.modules.pop("configs", None)  # of the scratch folder: later tests read the project's
 
 
 def arguments_of(text: str) -> list[str]:
