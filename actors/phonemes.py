@@ -107,10 +107,7 @@ def sounds(text: str, language: str) -> str:
     Raises ItemError if espeak cannot read the language.
     """
     base = languages.base(language)
-    if not text:
-        return ""
-    phonemes = "".join(code for sentence in espeak(text, ESPEAK_VOICES.get(base, base)) for code in sentence)
-    return re.sub(r"[ˈˌːˑ\s]", "", phonemes).translate(UNSTRESSED.get(base, {}))
+    return re.sub(r"[ˈˌːˑ\s]", "", "".join(_codes(text, base))).translate(UNSTRESSED.get(base, {}))
 
 
 def num_syllables(text: str, language: str) -> int:
@@ -121,13 +118,18 @@ def num_syllables(text: str, language: str) -> int:
     base = languages.base(language)
     if base == "zh":  # one per character; espeak's phonemes do not show where one ends
         return sum(unicodedata.name(character, "").startswith("CJK UNIFIED") for character in text)
-    if base == "ja":
-        raise ItemError("syllables of ja must be counted from its reading; espeak does not know those of kanji")
     count, is_open = 0, False
-    for phoneme in (code for sentence in espeak(text, ESPEAK_VOICES.get(base, base)) for code in sentence):
+    for phoneme in _codes(text, base):
         if unicodedata.combining(phoneme) or phoneme in "ːˑ":
             continue
         if phoneme in VOWELS:
             count += not (is_open and phoneme in GLIDES)
         is_open = phoneme in VOWELS
     return count
+
+
+def _codes(text: str, base: str) -> list[str]:
+    """Phonemes of a text in a row. Raises ItemError if espeak cannot read the language."""
+    if base == "ja":
+        raise ItemError("phonemes of ja must come from its reading; espeak does not know those of kanji")
+    return [code for sentence in espeak(text, ESPEAK_VOICES.get(base, base)) for code in sentence]

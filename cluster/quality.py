@@ -231,16 +231,12 @@ def _spelled_as(reference: Sequence[str], hypothesis: Sequence[str], language: s
         if is_equal or _sound_alike(said, heard, language):
             words += said
             continue
-        # Words that stand for each other may be alike by themselves.
         for own, other in pairs:
-            words += (
-                [
-                    word if _sound_alike([word], [found], language) else found
-                    for word, found in zip(own, other, strict=True)
-                ]
-                if len(own) == len(other)
-                else other
-            )
+            if own and other:  # words that stand for each other may be alike by themselves
+                both = zip(own, other, strict=True)
+                words += [word if _sound_alike([word], [found], language) else found for word, found in both]
+            else:
+                words += other
     return words
 
 
@@ -251,6 +247,8 @@ def _sound_alike(words: Sequence[str], others: Sequence[str], language: str) -> 
 
     if "".join(words) == "".join(others):
         return True
+    if not words or not others:
+        return False
     try:
         return sounds(" ".join(words), language) == sounds(" ".join(others), language)
     except ItemError:  # espeak does not know the language

@@ -87,6 +87,7 @@ def test_a_band_that_fails_what_is_good_is_refused() -> None:
         ("A cadeira junto à lareira", "Acadeira junto a lareira", "pt", 0.0),
         ("Ele trabalha à noite", "Eles trabalham a noite", "pt", 0.5),
         ("Their house", "There house", "en", 0.0),
+        ("天気がいい", "天汽がいい", "ja", 0.2),
     ],
 )
 def test_word_error_rate(said: str, heard: str, language: str, rate: float) -> None:
