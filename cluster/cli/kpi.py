@@ -113,7 +113,7 @@ def _print(results: list[KpiResult], of: str) -> None:
     console.print(table)
 
 
-def _fetched(url: str, key: str | None, must: str = "--url must lead to a service that runs") -> str:
+def _fetched(url: str, key: str | None, must: str = "--url must lead to the metrics of a service that runs") -> str:
     """The metrics at the address; of a service without a path, at ``/metrics``.
 
     Raises ConfigError, which says what ``must`` hold.

@@ -19,7 +19,7 @@ from serve.settings import KeyLimits
 DAY_S = 24 * 3600.0
 RETRY_WHEN_FULL_S = 30.0
 RETRY_NEXT_DAY_S = 3600.0
-OWNER = bindparam("owner", type_=String)
+_OWNER = bindparam("owner", type_=String)
 LOCK = 7_208_114
 """PostgreSQL's number of the locks on owners: any number that is the same in every process."""
 
@@ -104,7 +104,7 @@ async def num_waiting(session: AsyncSession) -> int:
 @functools.cache
 def _usage_query(is_postgres: bool) -> Select[int, int, int | None, float | None]:
     """Query for the numbers of ``Usage``, given ``owner``; a sum is null without anything to add."""
-    is_own = Dub.owner == OWNER
+    is_own = Dub.owner == _OWNER
     queued = select(func.count()).where(Dub.state == DubState.QUEUED).scalar_subquery()
     active = select(func.count()).where(is_own, Dub.state.in_(ACTIVE)).scalar_subquery()
     stored = select(func.sum(Dub.stored_bytes)).where(is_own, Dub.deleted_s.is_(None)).scalar_subquery()
@@ -115,7 +115,7 @@ def _usage_query(is_postgres: bool) -> Select[int, int, int | None, float | None
 def _charged_query(is_postgres: bool) -> Select[float | None]:
     """Query for the media counted against the day of ``owner``; null without any."""
     lately = Charge.charged_s > clock_s(is_postgres) - DAY_S
-    return select(func.sum(Charge.media_s)).where(Charge.owner == OWNER, lately)
+    return select(func.sum(Charge.media_s)).where(Charge.owner == _OWNER, lately)
 
 
 def _check_day(used_s: float, media_s: float | None, limits: KeyLimits) -> None:

@@ -58,7 +58,7 @@ words wrong instead of 7.9 %, and DistillMOS is 3.91 instead of 3.71."""
 NATIVE_SPELLINGS = LIGATURES | DIPHTHONGS | RECOMPOSED | {"-": ""}
 AMERICAN_SPELLINGS = NATIVE_SPELLINGS | {"ɚ": "əɹ", "ɜːɹ": "ɜɹ", "ɜː": "ɜɹ", "ɪə": "iə", "ː": "", "r": "ɹ"}
 BRITISH_SPELLINGS = NATIVE_SPELLINGS | {"eə": "ɛː", "iə": "ɪə", "r": "ɹ"}
-_GLIDES = {
+PORTUGUESE_SPELLINGS: Mapping[str, str] = {
     "u\u0303ɪ\u0303": "uɪ\u0303",
     "ʎ": "lj",
     r"eɪ[ŋnm](?!\w)": "ejŋ",
@@ -67,8 +67,9 @@ _GLIDES = {
     "uɪ(?!\u0303)": "uj",
     r"uw(?!\w)": "ul",
     "ʲ": "",
+    **NATIVE_SPELLINGS,
+    "eɪ": "ej",
 }
-PORTUGUESE_SPELLINGS = _GLIDES | NATIVE_SPELLINGS | {"eɪ": "ej"}
 """As spelled by ``NATIVE_SPELLINGS`` alone, "muito" was heard as "muço em tudo", "filha" as "fide", "trem" as "trames",
 and "oito noites" as "oi, tu noites"."""
 FAMILIES = {
