@@ -7,7 +7,9 @@ input), spans are half-open ``[start_s, end_s)``. Audio is float32 in [-1, 1].
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -26,6 +28,8 @@ ASR_HZ = 16_000
 VOICE_FRAME_SAMPLES = 512
 """Samples for which the voice detector (Silero) gives one probability, at ``ASR_HZ``."""
 
+ADDED: Mapping[str, bool] = MappingProxyType({"added": True})
+"""Metadata of a request's field that came after the first release: at its default, it does not count in store keys."""
 
 TIME_DIGITS = 4
 """Media times are rounded to 0.1 ms when they are made: far below a frame, and equal when read back from text."""
@@ -323,6 +327,8 @@ class SynthesiseRequest:
     plan: Plan
     duration_s: float
     """Wanted length, ``plan.shortest_s`` to ``plan.longest_s``; kept to one frame if ``plan.exact``."""
+    take: int = field(default=0, metadata=ADDED)
+    """Another number gives the same words in other sounds, as a second reading does; the same number the same sounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

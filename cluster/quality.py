@@ -92,8 +92,8 @@ class QualityConfig(BaseModel):
     sample_share: float = Field(default=0.1, gt=0, le=1)
     """Share of lines, chosen by a hash of id and text, if ``check`` is sampled."""
     retry: bool = False
-    """Speak a line that fails again, at other paces and by its other candidates, and keep the best; lines wait for
-    their check then."""
+    """Speak a line that fails again, in other takes, at other paces and by its other candidates, and keep the best;
+    lines wait for their check then."""
     max_retries: int = Field(default=6, ge=1, le=12)
     """Maximum number of times that one line is spoken again."""
     thresholds: Mapping[Metric, Band] = {}

@@ -62,6 +62,8 @@ class KokoroConfig(PlannedSpeechConfig):
 Styles: TypeAlias = npt.NDArray[np.float32]
 """float32 (510, 1, 256): a style for each number of phonemes."""
 STYLES_SHAPE = (510, 1, 256)
+TAKE_ROWS = (0, 24, -24, 48, -12, 12)
+"""By take, the phonemes by which the text is longer whose style it has; then from the start again."""
 RETRY_AFTER_S = 300.0
 """Seconds after a failed download of the native voices, before which no other is tried."""
 
@@ -102,8 +104,8 @@ class KokoroModel:
         return cast(Samples, audio.reshape(-1))
 
     def _inputs(self, passage: Passage) -> dict[str, npt.NDArray[np.generic]]:
-        num_phonemes = len(passage.tokens) - 2
-        return {"tokens": passage.tokens[None], "style": self.styles[passage.voice.name][num_phonemes - 1]}
+        styles = self.styles[passage.voice.name]
+        return {"tokens": passage.tokens[None], "style": styles[_style_row(len(passage.tokens) - 2, passage.take)]}
 
 
 class Engine(PlannedSpeech):
@@ -182,6 +184,11 @@ class Engine(PlannedSpeech):
             folder = npm.resolve(NATIVE) / "voices"
             styles |= {voice.name: _read_style(folder / f"{voice.name}.bin") for voice in NATIVE_VOICES}
         return styles
+
+
+def _style_row(num_phonemes: int, take: int) -> int:
+    row = num_phonemes - 1 + TAKE_ROWS[take % len(TAKE_ROWS)]
+    return min(max(row, 0), STYLES_SHAPE[0] - 1)
 
 
 def _read_style(file: Path) -> Styles:

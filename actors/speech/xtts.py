@@ -190,7 +190,7 @@ class Engine(BaseEngine[SpeechRequest, Plan | Clip]):
         parts: list[Samples] = []
         with torch.inference_mode():
             for chunk in plan.chunks:
-                parts += [self._speak(chunk.tokens, plan.voice, speaker), pause]
+                parts += [self._speak(chunk.tokens, seed_of(chunk.tokens, plan.voice, request.take), speaker), pause]
         return Clip(samples=np.concatenate(parts[:-1]).clip(-1.0, 1.0), sample_hz=SAMPLE_HZ)
 
     def stream(self, request: PlanRequest) -> Iterator[Samples]:
@@ -207,14 +207,14 @@ class Engine(BaseEngine[SpeechRequest, Plan | Clip]):
             for chunk in chunks:
                 yield chunk.float().cpu().numpy()
 
-    def _speak(self, tokens: Tokens, voice: str, speaker: Conditioning) -> Samples:
-        """``Xtts.inference`` for tokens, seeded by them and the voice alone."""
+    def _speak(self, tokens: Tokens, seed: int, speaker: Conditioning) -> Samples:
+        """``Xtts.inference`` for tokens, seeded."""
         import torch
 
         gpt, device = self._model.gpt, speaker.latents.device
         text = torch.from_numpy(tokens.astype(np.int32)).to(device)[None]
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed_of(tokens, voice) >> 1)
+            torch.manual_seed(seed >> 1)
             codes = gpt.generate(
                 cond_latents=speaker.latents,
                 text_inputs=text,

@@ -14,15 +14,15 @@ from cluster.steps.records import PlannedLine, Spoken
 from cluster.steps.speak import QueuedLine, Speaker
 from cluster.verdicts import flags_of_measures
 
-OTHER_PACES = (0.9, 0.95, 1.05, 0.85, 1.1)
-"""Paces at which an unclear line is said again, as factors of its first. At each an engine makes other sounds."""
+READINGS = ((0.9, 1), (1.0, 2), (0.95, 3), (1.05, 4), (0.85, 5))
+"""Pace, as a factor of the first, and take of each reading of an unclear line. Each has other sounds."""
 
 Way: TypeAlias = Callable[[Spoken], Awaitable[Spoken | None]]
 """Says a line otherwise than it was said; None if that cannot be done."""
 
 
 class Retry:
-    """Speaks a line that fails its check again, at other paces and by its other candidates, and keeps the best."""
+    """Speaks a line that fails its check again, in other readings and by its other candidates, and keeps the best."""
 
     def __init__(self, config: QualityConfig, speaker: Speaker, checker: Checker) -> None:
         self._config = config
@@ -52,9 +52,11 @@ class Retry:
         """The other ways to say the line, given how it was said first."""
         candidates: list[Way] = [functools.partial(self._speaker.speak_other, line, other) for other in line.others]
         if first.fit is None or Flag.HEARD_WRONG not in flags_of_measures(measures, self._config):
-            return candidates  # at another pace its meaning is the same
-        paces = [functools.partial(self._speaker.speak_at, line, first.fit.rate * each) for each in OTHER_PACES]
-        return [*paces, *candidates]
+            return candidates  # another reading means the same
+        readings: list[Way] = [
+            functools.partial(self._speaker.speak_again, line, first.fit.rate * pace, take) for pace, take in READINGS
+        ]
+        return [*readings, *candidates]
 
 
 def num_failed(measures: Sequence[Measure]) -> int:

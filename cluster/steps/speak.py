@@ -111,21 +111,25 @@ class Speaker:
             said, text=other.candidate.text, candidates=_chosen_instead(spoken.candidates, other.candidate)
         )
 
-    async def speak_at(self, line: PlannedLine, rate: float, spoken: Spoken) -> Spoken | None:
-        """Say the same words ``rate`` times as fast as the voice's own pace.
+    async def speak_again(self, line: PlannedLine, rate: float, take: int, spoken: Spoken) -> Spoken | None:
+        """Say the same words in another take, ``rate`` times as fast as the voice's own pace.
 
-        None where that has no room, or the engine has no pace to choose.
+        An engine that has no pace to choose keeps its own. None where there is no room for it.
         """
         chosen = next((each for each in spoken.candidates if each.standing is Standing.CHOSEN), None)
-        if chosen is None or chosen.plan is None or not chosen.plan.exact or chosen.candidate.text != spoken.text:
+        if chosen is None or chosen.plan is None or chosen.candidate.text != spoken.text:
             return None
-        length_s = chosen.plan.natural_s / rate
-        if not chosen.plan.shortest_s <= length_s <= chosen.plan.longest_s:
+        plan = chosen.plan
+        if not plan.exact:
+            fitted = self._fit_again(planned_length(plan, self._pace), line, spoken)
+            return None if fitted is None else await self._say_again(plan, fitted, line, spoken, take)
+        length_s = plan.natural_s / rate
+        if not plan.shortest_s <= length_s <= plan.longest_s:
             return None
         fitted = self._fit_again(PlannedLength(natural_s=length_s, shortest_s=length_s, exact=True), line, spoken)
         if fitted is None or fitted.rate > 1.0:
             return None
-        return await self._say_again(chosen.plan, dataclasses.replace(fitted, rate=rate), line, spoken)
+        return await self._say_again(plan, dataclasses.replace(fitted, rate=rate), line, spoken, take)
 
     def _fit_again(self, planned: PlannedLength, line: PlannedLine, spoken: Spoken) -> Fit | None:
         """The fit of another length of a line that is spoken already; None if it does not fit whole."""
@@ -135,10 +139,12 @@ class Speaker:
         fitted = fit(planned, utterance.slot, end_s, config)
         return None if fitted.rung in (Rung.CUT, Rung.NO_ROOM) else fitted
 
-    async def _say_again(self, plan: Plan, fitted: Fit, line: PlannedLine, spoken: Spoken) -> Spoken | None:
+    async def _say_again(
+        self, plan: Plan, fitted: Fit, line: PlannedLine, spoken: Spoken, take: int = 0
+    ) -> Spoken | None:
         utterance = line.utterance
         try:
-            clip = await self._synthesise(plan, fitted, utterance)
+            clip = await self._synthesise(plan, fitted, utterance, take)
             again = fitted if plan.exact else self._fit_again(_as_spoken(clip), line, spoken)
             if again is None:
                 return None
@@ -212,8 +218,9 @@ class Speaker:
         lead_s = lead_wanted_s(planned, line.slot, line.room_end_s, self._config.fitting)
         return max(0.0, lead_s - (line.slot.start_s - room_end_s))
 
-    async def _synthesise(self, plan: Plan, fitted: Fit, utterance: Utterance) -> Clip:
-        request = SynthesiseRequest(plan=plan, duration_s=fitted.spoken_s if plan.exact else plan.natural_s)
+    async def _synthesise(self, plan: Plan, fitted: Fit, utterance: Utterance, take: int = 0) -> Clip:
+        duration_s = fitted.spoken_s if plan.exact else plan.natural_s
+        request = SynthesiseRequest(plan=plan, duration_s=duration_s, take=take)
         clip: Clip = await self._pool.submit(request, order=self._due_s(utterance))
         if not plan.exact:
             self._pace.observe(pace_key(plan), plan.natural_s, clip.duration_s)

@@ -16,7 +16,7 @@ import msgpack
 import numpy as np
 
 from actors import types as records
-from actors.types import Reference
+from actors.types import ADDED, Reference
 
 _ARRAY = 1
 """msgpack's extension type for an array: its dtype, shape and bytes."""
@@ -46,27 +46,34 @@ def decode(data: bytes) -> Any:
 def content(record: object) -> bytes:
     """A canonical encoding of a request, to be hashed: its type and fields, voice samples by content address.
 
+    Fields that are ``ADDED`` are left out at their default: results of an earlier release are found.
+
     Raises CodecError if a field is not a number, text, array, or a dataclass, mapping or sequence of these.
     """
-    return _pack([type(record).__qualname__, plain(record, references_by_key=True)])
+    return _pack([type(record).__qualname__, plain(record, for_key=True)])
 
 
-def plain(value: object, *, references_by_key: bool = False) -> object:
+def plain(value: object, *, for_key: bool = False) -> object:
     """The value with dataclasses turned into mappings, in the order of their fields; mappings are sorted by key."""
-    walk = functools.partial(plain, references_by_key=references_by_key)
+    walk = functools.partial(plain, for_key=for_key)
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, str | int | float | bytes | np.ndarray):
         return value
-    if references_by_key and isinstance(value, Reference):
+    if for_key and isinstance(value, Reference):
         return {"key": value.key, "sample_hz": value.sample_hz}
     if dataclasses.is_dataclass(value):
-        return {field.name: walk(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = [each for each in dataclasses.fields(value) if not (for_key and _is_left_out(each, value))]
+        return {each.name: walk(getattr(value, each.name)) for each in fields}
     if isinstance(value, Mapping):
         return {key: walk(value[key]) for key in sorted(value)}
     if isinstance(value, Sequence):
         return [walk(item) for item in value]
     raise CodecError(f"a record must hold numbers, texts, arrays and records; found {type(value)!r}")
+
+
+def _is_left_out(field: dataclasses.Field[Any], record: object) -> bool:
+    return field.metadata == ADDED and getattr(record, field.name) == field.default
 
 
 def _pack(tree: object) -> bytes:

@@ -171,6 +171,15 @@ def test_same_request_same_samples_alone_or_in_a_batch(engine: PlannedSpeech, la
         assert np.array_equal(clip.samples, spoken(engine, again).samples)
 
 
+def test_each_take_has_its_own_sounds_at_one_length(engine: PlannedSpeech, language: str) -> None:
+    plan = planned(engine, SENTENCES[language][0], language)
+    requests = [SynthesiseRequest(plan=plan, duration_s=plan.natural_s, take=take) for take in range(4)]
+    clips, again = engine.run(requests), engine.run(requests)
+    assert [np.array_equal(clip.samples, other.samples) for clip, other in zip(clips, again, strict=True)] == [True] * 4
+    assert len({clip.samples.tobytes() for clip in clips}) == 4
+    assert len({len(clip.samples) for clip in clips}) == 1
+
+
 def test_same_samples_whatever_the_threads(engine: PlannedSpeech, language: str) -> None:
     plan = planned(engine, SENTENCES[language][0], language)
     clips = []

@@ -36,8 +36,8 @@ def reference(seed: int, length_s: float = 2.0, sample_hz: int = 16_000) -> Refe
     return Reference(samples=(0.1 * noise).astype(np.float32), sample_hz=sample_hz, key=f"speaker-{seed}")
 
 
-def clip_of(engine: Engine, plan: Plan) -> Clip:
-    return engine.synthesise(SynthesiseRequest(plan=plan, duration_s=plan.natural_s))
+def clip_of(engine: Engine, plan: Plan, take: int = 0) -> Clip:
+    return engine.synthesise(SynthesiseRequest(plan=plan, duration_s=plan.natural_s, take=take))
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,12 @@ def test_speech_is_a_function_of_the_plan_alone(engine: Engine) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.randn(7)
     np.testing.assert_array_equal(clip_of(engine, plan).samples, first.samples)
+
+
+def test_another_take_samples_anew(engine: Engine) -> None:
+    plan = engine.plan(PlanRequest(text=TEXT, language="en", reference=reference(1)))
+    first, second, again = (clip_of(engine, plan, take).samples.tobytes() for take in (0, 1, 1))
+    assert second == again != first
 
 
 def test_speakers_differ(engine: Engine) -> None:

@@ -33,6 +33,8 @@ class Passage:
 
     tokens: Tokens
     voice: Voice
+    take: int = 0
+    """As in ``SynthesiseRequest``."""
 
 
 class PassageModel(Protocol):
@@ -97,12 +99,13 @@ def attempt(work: Callable[Arguments, Out], *args: Arguments.args, **kwargs: Arg
         return ItemFailure(error=error)
 
 
-def seed_of(tokens: Tokens, voice: str) -> int:
+def seed_of(tokens: Tokens, voice: str, take: int = 0) -> int:
     """A 64-bit seed that depends on what is spoken alone: the same on any replica and in any batch."""
-    digest = hashlib.sha256(voice.encode() + tokens.astype("<i8").tobytes()).digest()
+    spoken = voice.encode() + tokens.astype("<i8").tobytes()
+    digest = hashlib.sha256(spoken + take.to_bytes(8, "little") if take else spoken).digest()
     return int.from_bytes(digest[:8], "little")
 
 
 def seeded_rng(passage: Passage) -> np.random.Generator:
     """The random numbers of a passage's noise, seeded by ``seed_of``."""
-    return np.random.default_rng(seed_of(passage.tokens, passage.voice.name))
+    return np.random.default_rng(seed_of(passage.tokens, passage.voice.name, passage.take))

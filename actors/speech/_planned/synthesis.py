@@ -41,7 +41,7 @@ class TimedPassage:
 class Synthesis:
     """Plans texts and speaks plans with one loaded model.
 
-    Output depends on the plan and the length alone, to the rounding of the model's arithmetic; never on
+    Output depends on the plan, the length and the take alone, to the rounding of the model's arithmetic; never on
     the batch or on earlier requests.
     """
 
@@ -127,7 +127,7 @@ class Synthesis:
         ends = np.cumsum([len(chunk.tokens) for chunk in plan.chunks])[:-1]
         return [
             TimedPassage(
-                passage=Passage(tokens=chunk.tokens, voice=voice),
+                passage=Passage(tokens=chunk.tokens, voice=voice, take=request.take),
                 kept=kept,
                 spoken=self.edges.add_context(kept, self._is_silent(chunk.tokens), voice.context),
             )

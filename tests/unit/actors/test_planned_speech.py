@@ -194,7 +194,8 @@ def test_a_seed_depends_on_tokens_and_voice_alone() -> None:
     """Fixed by stored results: noise of another seed would be another clip under the same key."""
     assert seed_of(np.array([1, 2, 3]), "heart") == 16169053782089864043
     assert seed_of(np.array([1, 2, 3], np.int32), "heart") == seed_of(np.array([1, 2, 3]), "heart")
-    assert len({seed_of(np.array(tokens), voice) for tokens in ([1, 2], [2, 1]) for voice in ("a", "b")}) == 4
+    passages = [(np.array(tokens), voice) for tokens in ([1, 2], [2, 1]) for voice in ("a", "b")]
+    assert len({seed_of(*passage, take=take) for passage in passages for take in range(3)}) == 12
 
 
 def test_a_chosen_voice_keeps_the_nearest_of_its_languages() -> None:

@@ -171,15 +171,15 @@ async def test_which_lines_are_checked_is_configured() -> None:
 
 
 async def retried(
-    config: Config, heard: Callable[[str, float], str], *texts: str, slot_s: float = 5.0
-) -> tuple[Spoken, list[tuple[str, float]]]:
-    """A line with these candidates, heard as ``heard`` says by text and rate; and what was said, in order."""
-    said: list[tuple[str, float]] = []
+    config: Config, heard: Callable[[str, float, int], str], *texts: str, slot_s: float = 5.0, exact: bool = True
+) -> tuple[Spoken, list[tuple[str, float, int]]]:
+    """A line with these candidates, heard as ``heard`` says by text, rate and take; and what was said, in order."""
+    said: list[tuple[str, float, int]] = []
 
     def answer(request: Any) -> Any:
         if isinstance(request, PlanRequest):
-            return plan(request.text, 0.4 * len(request.text.split()))
-        said.append((request.plan.text, round(request.plan.natural_s / request.duration_s, 3)))
+            return dataclasses.replace(plan(request.text, 0.4 * len(request.text.split())), exact=exact)
+        said.append((request.plan.text, round(request.plan.natural_s / request.duration_s, 3), request.take))
         return Clip(samples=np.zeros(round(request.duration_s * HZ), np.float32), sample_hz=HZ)
 
     def hear(request: TranscribeRequest) -> Transcript:
@@ -200,7 +200,7 @@ async def retried(
 
 async def test_a_line_that_fails_is_said_by_its_next_candidate(config: Config) -> None:
     spoken, said = await retried(
-        config, lambda text, rate: {"um dois": "um dois"}.get(text, "outra coisa"), "um dois três", "um dois"
+        config, lambda text, rate, take: {"um dois": "um dois"}.get(text, "outra coisa"), "um dois três", "um dois"
     )
     assert spoken.text == "um dois"
     assert [score.standing for score in spoken.candidates] == [Standing.FAILED, Standing.CHOSEN]
@@ -209,22 +209,22 @@ async def test_a_line_that_fails_is_said_by_its_next_candidate(config: Config) -
 
 async def test_retries_that_do_no_better_are_dropped(config: Config) -> None:
     heard = {"um dois três": "um dois quinze", "um dois": "outra coisa"}
-    spoken, said = await retried(config, lambda text, rate: heard[text], "um dois três", "um dois")
+    spoken, said = await retried(config, lambda text, rate, take: heard[text], "um dois três", "um dois")
     assert spoken.text == "um dois três"
     assert [score.standing for score in spoken.candidates] == [Standing.CHOSEN, Standing.WORSE_FIT]
-    paces = (1.0, 0.9, 0.95, 1.05, 0.85, 1.1)
-    assert said == [*(("um dois três", pace) for pace in paces), ("um dois", 1.0)]
+    readings = ((1.0, 0), (0.9, 1), (1.0, 2), (0.95, 3), (1.05, 4), (0.85, 5))
+    assert said == [*(("um dois três", *reading) for reading in readings), ("um dois", 1.0, 0)]
 
 
 async def test_a_line_that_passes_is_not_said_again(config: Config) -> None:
-    spoken, said = await retried(config, lambda text, rate: text, "um dois três", "um dois")
+    spoken, said = await retried(config, lambda text, rate, take: text, "um dois três", "um dois")
     assert spoken.text == "um dois três"
     assert len(said) == 1
 
 
 async def test_an_unclear_line_is_said_slower(config: Config) -> None:
-    spoken, said = await retried(config, lambda text, rate: text if rate < 1 else "outra coisa", "um dois três", "um")
-    assert said == [("um dois três", 1.0), ("um dois três", 0.9)]
+    spoken, said = await retried(config, lambda text, rate, take: text if rate < 1 else "outra coisa", "um dois três", "um")
+    assert said == [("um dois três", 1.0, 0), ("um dois três", 0.9, 1)]
     assert spoken.fit is not None
     assert spoken.fit.rate == pytest.approx(0.9)
     assert spoken.clip is not None
@@ -232,21 +232,29 @@ async def test_an_unclear_line_is_said_slower(config: Config) -> None:
 
 
 async def test_a_line_is_not_slowed_into_the_next(config: Config) -> None:
-    _, said = await retried(config, lambda text, rate: "outra coisa", "um dois três", slot_s=1.25)
-    assert said == [("um dois três", pace) for pace in (1.0, 1.05, 1.1)]
+    _, said = await retried(config, lambda text, rate, take: "outra coisa", "um dois três", slot_s=1.25)
+    assert said == [("um dois três", *reading) for reading in ((1.0, 0), (1.0, 2), (1.05, 4))]
+
+
+async def test_an_engine_without_a_pace_takes_an_unclear_line_again(config: Config) -> None:
+    spoken, said = await retried(
+        config, lambda text, rate, take: text if take == 3 else "outra coisa", "um dois três", exact=False
+    )
+    assert said == [("um dois três", 1.0, take) for take in (0, 1, 2, 3)]
+    assert not spoken.flags
 
 
 async def test_another_pace_is_a_factor_of_that_at_which_a_line_was_said(config: Config) -> None:
-    _, said = await retried(config, lambda text, rate: "outra coisa", "um dois três", slot_s=1.22)
+    _, said = await retried(config, lambda text, rate, take: "outra coisa", "um dois três", slot_s=1.22)
     assert said[0][1] > 1.02
-    assert said[1] == ("um dois três", pytest.approx(said[0][1] * 1.05, abs=0.002))
+    assert said[-1] == ("um dois três", pytest.approx(said[0][1] * 1.05, abs=0.002), 4)
 
 
 @pytest.mark.parametrize(("max_retries", "num_said"), [(1, 2), (2, 3), (12, 9)])
 async def test_the_budget_bounds_how_often_a_line_is_said(max_retries: int, num_said: int) -> None:
     config = load_config("offline", ["ray.mode=inline", f"quality.max_retries={max_retries}"])
     texts = ("um dois três", "um dois", "dois três", "três")
-    _, said = await retried(config, lambda text, rate: "outra coisa", *texts)
+    _, said = await retried(config, lambda text, rate, take: "outra coisa", *texts)
     assert len(said) == num_said
 
 

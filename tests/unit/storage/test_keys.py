@@ -65,6 +65,17 @@ def test_equal_requests_have_one_key() -> None:
         assert key(copy.deepcopy(request)) == key(request)
 
 
+def test_keys_are_those_of_the_release_before() -> None:
+    """The first eight digits of the keys of ``REQUESTS``, as release 0.1 made them."""
+    assert [key(request).digest[:8] for request in REQUESTS] == [
+        "fa0cf81f",
+        "0bf1bb0b",
+        "6c9fa7a5",
+        "b8e21bc2",
+        "54d1161e",
+    ]
+
+
 def test_requests_of_different_kinds_differ() -> None:
     assert len({key(request) for request in REQUESTS}) == len(REQUESTS)
 
