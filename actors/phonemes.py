@@ -26,6 +26,9 @@ GLIDES = frozenset("ɪʊɯʏø")
 ESPEAK_VOICES = {"pt": "pt-br", "en": "en-us", "no": "nb"}
 """Language → espeak's voice, where it has another name or a more common variety."""
 
+MISREAD_WORDS = {"en": {"reais": "ɹeɪˈɑːɪs"}}
+"""Language → words that espeak reads wrongly ("reais" as "rees") → their IPA."""
+
 _MARKS = " ,;:.!?…)”’»\"'"
 """Marks and spaces after a word that espeak, given what follows alone, would drop."""
 
@@ -42,7 +45,7 @@ def espeak(
     reads in another language carry no language flags. ``[[ʒif]]`` is IPA, and stays as it is. Raises ItemError if
     espeak fails.
     """
-    first, *marked = IPA_MARK.split(text)
+    first, *marked = IPA_MARK.split(_with_misread_words_marked(text, espeak_voice))
     sentences = _read(first, espeak_voice, vowel_clusters) if first.strip() or not marked else []
     for ipa, following in zip(marked[::2], marked[1::2], strict=True):
         word = tuple(unicodedata.normalize("NFD", ipa))
@@ -55,6 +58,16 @@ def espeak(
         rest = () if is_end or not found else found.pop(0)
         sentences += [(*word, *(marks.rstrip() if is_end else marks), *rest), *found]
     return sentences
+
+
+def _with_misread_words_marked(text: str, espeak_voice: str) -> str:
+    words = MISREAD_WORDS.get(espeak_voice.partition("-")[0])
+    if not words:
+        return text
+    found = rf"{IPA_MARK.pattern}|(?<!\w)(?:{'|'.join(words)})(?!\w)"
+    return re.sub(
+        found, lambda it: it[0] if it[1] is not None else f"[[{words[it[0].lower()]}]]", text, flags=re.IGNORECASE
+    )
 
 
 def _read(text: str, espeak_voice: str, vowel_clusters: frozenset[tuple[str, ...]]) -> list[tuple[str, ...]]:

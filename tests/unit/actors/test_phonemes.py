@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.phonemes import split
+from actors.phonemes import espeak, split
 
 texts = st.text(alphabet="aɐ̃ʃ ,;.!?", max_size=300)
 
@@ -30,3 +30,10 @@ def test_the_best_break_near_the_middle_is_taken() -> None:
 
 def test_runs_of_phonemes_split_as_letters_do() -> None:
     assert split(("aɪ", " ", "eɪ", "b"), 2) == [("aɪ", " "), ("eɪ", "b")]
+
+
+def test_words_that_espeak_misreads_are_said_right() -> None:
+    """ "Reais" was read as "rees"; Portuguese reads it as it is, and IPA stays as it was given."""
+    [said] = espeak("Two Reais, ten [[reais]].", "en-us")
+    assert "".join(said).replace("ˈ", "") == "tuː ɹeɪɑːɪs, tɛn reais."
+    assert "ɹeɪɑːɪs" not in "".join(espeak("dois reais", "pt-br")[0]).replace("ˈ", "")
