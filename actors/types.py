@@ -328,7 +328,7 @@ class SynthesiseRequest:
     duration_s: float
     """Wanted length, ``plan.shortest_s`` to ``plan.longest_s``; kept to one frame if ``plan.exact``."""
     take: int = field(default=0, metadata=ADDED)
-    """Another number gives the same words in other sounds, as a second reading does; the same number the same sounds."""
+    """Each number gives the same words in sounds of its own, as another reading does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
 import re
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from actors.engine import distribution_name, engine_class, engine_names
-from actors.types import TASKS, Segment, Unit, Word, media_time
+from actors.engine import distribution_name, engine_class
+from actors.types import Segment, Task, Unit, Word, media_time
 from cluster.alignment.align import SecondSpan
 from cluster.flags import DEGRADING, Flag, needs_look
 from cluster.quality import Measure, Metric, QualitySummary, Verdict
@@ -370,22 +371,20 @@ def status_of(flags: Sequence[Flag], utterances: Sequence[UtteranceRecord]) -> s
     return "unchanged" if Flag.NO_SPEECH in flags else "done"
 
 
-def versions() -> dict[str, str]:
-    """The versions of Python, raydub, its main libraries and every engine's package, where installed."""
-    requirements = [
-        requirement
-        for task in TASKS
-        for name in engine_names(task)
-        for requirement in engine_class(task, name).packages.values()
-    ]
+def versions(engines: Iterable[tuple[Task, str]]) -> dict[str, str]:
+    """The versions of Python, raydub, its main libraries and the packages of these engines, where installed."""
+    requirements = [requirement for task, name in engines for requirement in engine_class(task, name).packages.values()]
     names = dict.fromkeys(["raydub", "ray", "av", "numpy", *map(distribution_name, requirements)])
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {name: version for name in names if (version := _installed_version(name)) is not None}
+    return {"python": platform.python_version(), **found}
+
+
+@functools.cache
+def _installed_version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def write(manifest: Manifest, path: Path) -> None:

@@ -12,6 +12,7 @@ from cluster import manifest
 from cluster.ab.arms import ArmChoice, differences
 from cluster.ab.scores import SCORINGS, PairedLine, cost_s_of, score_of
 from cluster.ab.statistics import CONFIDENCE, Clusters, Difference, Estimate, compare, holm, make_clusters, spearman
+from cluster.casting.voices import engines_of
 from cluster.manifest import FileName, Manifest, Record, UtteranceRecord
 from cluster.quality import Metric
 
@@ -158,7 +159,7 @@ def compare_dubs(
         ),
         lines=tuple(_line(pair, names) for pair in pairs),
         config=choices[0].arm.config.model_dump(mode="json"),
-        versions=manifest.versions(),
+        versions=manifest.versions(engine for choice in choices for engine in engines_of(choice.arm.config)),
     )
 
 

@@ -111,7 +111,7 @@ def diagnose(config: Config) -> Diagnosis:
     available = machine.num_gpus if cluster.address is None else cluster.resources.get("GPU", 0)
     found = [cache.problem, cluster.problem, *_stage_problems(checked), _gpu_problem(config, stages, machine, cluster)]
     return Diagnosis(
-        versions=versions(),
+        versions=versions((task, name) for task in TASKS for name in engine_names(task)),
         machine=machine,
         cache=cache,
         ray=cluster,

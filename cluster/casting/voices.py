@@ -19,6 +19,7 @@ from actors import languages
 from actors.engine import Engine, make_engine
 from actors.errors import ConfigError
 from actors.speech._planned.voices import Voice
+from actors.types import Task
 from cluster.config.schema import Config, StageConfig
 
 
@@ -116,6 +117,20 @@ def stages_of(config: Config) -> list[StageConfig]:
     if speech.engine != "auto":
         return [StageConfig(engine=speech.engine, options=speech.options, pool=speech.pool)]
     return list({_key(stage): stage for stage in speech.by_language.values()}.values())
+
+
+def engines_of(config: Config) -> list[tuple[Task, str]]:
+    """Task and name of every engine that a dub with this configuration may use."""
+    found: dict[tuple[Task, str], None] = {
+        ("transcription", config.transcription.engine): None,
+        ("translation", config.translation.engine): None,
+        ("embedding", config.embedding.engine): None,
+    }
+    if config.speakers.tells_apart:
+        found["diarization", config.diarization.engine] = None
+    for stage in stages_of(config):
+        found["speech", stage.engine] = None
+    return list(found)
 
 
 def check_line_voice(config: Config, target: str, voice: str, name: str) -> None:

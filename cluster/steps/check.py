@@ -125,7 +125,8 @@ class Checker:
             back: Translation = await pool.submit(request, order=due_s)
         except DubbingError as error:
             return unmeasured(Metric.BACK_CHRF, error.message)
-        return measured(Metric.BACK_CHRF, chrf(back.candidates[0].text, segment.text), self._config.quality)
+        value = await asyncio.to_thread(chrf, back.candidates[0].text, segment.text)
+        return measured(Metric.BACK_CHRF, value, self._config.quality)
 
     # --- sound
 
@@ -164,6 +165,9 @@ class Checker:
             return [_unheard(error.message) for _ in lines]
         words = [word for segment in transcript.segments for word in segment.words]
         heard = shared_out(words, [clip.duration_s for clip in clips])
+        return await asyncio.to_thread(self._measures, lines, heard)
+
+    def _measures(self, lines: Sequence[Spoken], heard: Sequence[str]) -> list[list[Measure]]:
         config = self._config.quality
         return [heard_measures(line.text, text, self._target, config) for line, text in zip(lines, heard, strict=True)]
 

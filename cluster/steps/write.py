@@ -16,6 +16,7 @@ from actors import languages
 from actors.languages import display_name
 from actors.types import Unit, media_time
 from cluster import manifest
+from cluster.casting.voices import engines_of
 from cluster.config.schema import Config
 from cluster.flags import Flag
 from cluster.manifest import (
@@ -163,7 +164,7 @@ def write_results(
         streams=tuple(StreamRecord.of(stream) for stream in media.plan.streams) if is_spoken else (),
         given_subtitles=transcription.given_subtitles,
         config=config.model_dump(mode="json"),
-        versions=manifest.versions(),
+        versions=manifest.versions(engines_of(config)),
         timings=_timings(media.info, context.progress, pools),
     )
     with span("report"):

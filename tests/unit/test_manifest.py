@@ -172,9 +172,11 @@ def test_records_keep_ids_and_round_times():
 
 
 def test_versions_name_python_and_only_what_is_installed():
-    found = manifests.versions()
+    found = manifests.versions([("speech", "hibari"), ("transcription", "tests.standins.echo")])
     assert found["python"].startswith("3.")
     assert "av" in found
+    assert "hibari-tts" in found
+    assert "faster-whisper" not in found
     assert all(found.values())
 
 

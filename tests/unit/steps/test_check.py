@@ -223,7 +223,9 @@ async def test_a_line_that_passes_is_not_said_again(config: Config) -> None:
 
 
 async def test_an_unclear_line_is_said_slower(config: Config) -> None:
-    spoken, said = await retried(config, lambda text, rate, take: text if rate < 1 else "outra coisa", "um dois três", "um")
+    spoken, said = await retried(
+        config, lambda text, rate, take: text if rate < 1 else "outra coisa", "um dois três", "um"
+    )
     assert said == [("um dois três", 1.0, 0), ("um dois três", 0.9, 1)]
     assert spoken.fit is not None
     assert spoken.fit.rate == pytest.approx(0.9)
