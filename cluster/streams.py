@@ -14,7 +14,7 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from enum import Enum, auto
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -39,9 +39,14 @@ async def closing(source: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
     try:
         yield source
     finally:
-        close = getattr(source, "aclose", None)
-        if close is not None:
-            await close()
+        await close(source)
+
+
+async def close(source: AsyncIterable[Any]) -> None:
+    """Close ``source``, if it can be."""
+    aclose = getattr(source, "aclose", None)
+    if aclose is not None:
+        await aclose()
 
 
 async def from_thread(source: Iterator[T], max_ahead: int) -> AsyncIterator[T]:
@@ -227,15 +232,21 @@ def _settle_next(following: asyncio.Future[T | None], pulling: asyncio.Task[T | 
 async def started(source: AsyncIterator[T]) -> AsyncIterator[T]:
     """Wait for the first item, and return the whole stream; an error before that item is raised here."""
     first = await anext(source, _END)
+    return _Started([] if first is _END else [first], source)
 
-    async def whole() -> AsyncIterator[T]:
-        async with closing(source):
-            if first is not _END:
-                yield first
-            async for item in source:
-                yield item
 
-    return whole()
+class _Started(AsyncIterator[T]):
+    """A stream whose first item was taken. Unlike a generator, it closes its source also if nobody read from it."""
+
+    def __init__(self, taken: list[T], source: AsyncIterator[T]) -> None:
+        self._taken = taken
+        self._source = source
+
+    async def __anext__(self) -> T:
+        return self._taken.pop() if self._taken else await anext(self._source)
+
+    async def aclose(self) -> None:
+        await close(self._source)
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:

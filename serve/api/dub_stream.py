@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from actors import languages
@@ -24,10 +23,11 @@ from cluster.pipeline import Job, PipelineEvent, dub
 from cluster.pools.routing import check_languages
 from cluster.steps.progress import Progress
 from cluster.steps.records import MixedBlock
-from cluster.streams import started
+from cluster.streams import closing, started
 from serve.api.dependencies import SECURITY, CallerDep, DispatcherDep
 from serve.api.intake import UploadRoute
 from serve.api.problems import documented
+from serve.api.responses import StreamedResponse
 from serve.dispatch.dispatcher import Dispatcher
 from serve.inference.audio_stream import FORMS, AudioFormat, StreamEncoder
 from serve.jobs.api_keys import Caller
@@ -111,7 +111,7 @@ upload_router = APIRouter(prefix="/v1/dub", tags=["dubs"], dependencies=SECURITY
 
 @upload_router.post(
     "/stream",
-    response_class=StreamingResponse,
+    response_class=StreamedResponse,
     responses={**documented(), 200: {"description": "Audio.", "content": {"application/octet-stream": {}}}},
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
 )
@@ -121,7 +121,7 @@ async def stream(
     dispatcher: DispatcherDep,
     slots: Annotated[StreamSlots, Depends(_slots)],
     query: Annotated[StreamQuery, Query()],
-) -> StreamingResponse:
+) -> StreamedResponse:
     """Dub the body, sent whole or in chunks. The answer begins as soon as the first seconds are ready.
 
     The dub is cancelled if the client disconnects.
@@ -131,7 +131,7 @@ async def stream(
     check_languages(config, spoken, (target,))
     slots.check(caller)
     sound = _dubbed(request, caller, dispatcher, config, slots, target, spoken, query.response_format)
-    return StreamingResponse(await started(sound), media_type=FORMS[query.response_format].mime)
+    return StreamedResponse(await started(sound), media_type=FORMS[query.response_format].mime)
 
 
 async def _dubbed(
@@ -161,8 +161,9 @@ async def _dubbed(
         work = asyncio.create_task(dub(job, config, dispatcher.pools, progress, queue.put))
         work.add_done_callback(lambda _: queue.end())
         try:
-            async for data in _encoded(queue.blocks(), form):
-                yield data
+            async with closing(_encoded(queue.blocks(), form)) as encoded:
+                async for data in encoded:
+                    yield data
             await work
         except* DubbingError as errors:
             raise first_of(errors) from None

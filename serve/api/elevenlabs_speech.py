@@ -8,17 +8,18 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import Depends, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from actors import languages
 from actors.errors import ItemError
 from actors.types import Samples
-from cluster.streams import started
+from cluster.streams import closing, started
 from serve.api.dependencies import SECURITY, InferenceDep, note_ignored
 from serve.api.elevenlabs_v1 import elevenlabs_error
 from serve.api.elevenlabs_voices import SPEECH_MODELS, voice_languages
 from serve.api.problems import ImitatedRouter, documented
+from serve.api.responses import StreamedResponse
 from serve.inference.audio_stream import FORMS, AudioFormat, StreamEncoder, TelephoneFormat, encode
 from serve.inference.inference import DEFAULT_VOICE, Inference, SpokenPiece
 
@@ -102,14 +103,16 @@ class _Speaking:
         body, spoken = self._body, await voice_languages(self._inference, self._voice_id)
         self._inference.check_texts([body.text])
         speed = (body.voice_settings.speed if body.voice_settings else None) or 1.0
-        async for piece in self._inference.speak_pieces(
+        pieces = self._inference.speak_pieces(
             body.text,
             language=self._language(spoken),
             voice=None if self._voice_id == DEFAULT_VOICE else self._voice_id,
             speed=speed,
             hz=self.hz,
-        ):
-            yield piece
+        )
+        async with closing(pieces):
+            async for piece in pieces:
+                yield piece
 
     def _language(self, spoken: tuple[str, ...]) -> str:
         if self._body.language_code is None:
@@ -149,12 +152,12 @@ AUDIO: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/{voice_id}", response_class=StreamingResponse, responses=AUDIO)
-@router.post("/{voice_id}/stream", response_class=StreamingResponse, responses=AUDIO)
+@router.post("/{voice_id}", response_class=StreamedResponse, responses=AUDIO)
+@router.post("/{voice_id}/stream", response_class=StreamedResponse, responses=AUDIO)
 async def speak(speaking: SpeakingDep) -> Response:
     """Speak a text. The answer begins with the first sentence."""
     encoded = encode(_sounds(speaking.pieces()), speaking.encoder, speaking.encoding)
-    return StreamingResponse(await started(encoded), media_type=speaking.mime)
+    return StreamedResponse(await started(encoded), media_type=speaking.mime)
 
 
 @router.post("/{voice_id}/with-timestamps", responses=documented(404))
@@ -167,24 +170,26 @@ async def speak_with_times(speaking: SpeakingDep) -> dict[str, Any]:
     return _part(audio + await speaking.encoding.run(speaking.encoder.finish), alignment.take())
 
 
-@router.post("/{voice_id}/stream/with-timestamps", response_class=StreamingResponse, responses=AUDIO)
+@router.post("/{voice_id}/stream/with-timestamps", response_class=StreamedResponse, responses=AUDIO)
 async def stream_with_times(speaking: SpeakingDep) -> Response:
     """The same in parts, one line of JSON for each sentence."""
-    return StreamingResponse(await started(_lines(speaking)), media_type="application/json")
+    return StreamedResponse(await started(_lines(speaking)), media_type="application/json")
 
 
 async def _sounds(pieces: AsyncIterator[SpokenPiece]) -> AsyncIterator[Samples]:
-    async for piece in pieces:
-        yield piece.samples
+    async with closing(pieces):
+        async for piece in pieces:
+            yield piece.samples
 
 
 async def _lines(speaking: _Speaking) -> AsyncIterator[str]:
     alignment = _Alignment(speaking.hz)
-    async for piece in speaking.pieces():
-        audio = await speaking.encoding.run(speaking.encoder.encode, piece.samples)
-        alignment.add(piece)
-        if audio:
-            yield json.dumps(_part(audio, alignment.take())) + "\n"
+    async with closing(speaking.pieces()) as pieces:
+        async for piece in pieces:
+            audio = await speaking.encoding.run(speaking.encoder.encode, piece.samples)
+            alignment.add(piece)
+            if audio:
+                yield json.dumps(_part(audio, alignment.take())) + "\n"
     if audio := await speaking.encoding.run(speaking.encoder.finish):
         yield json.dumps(_part(audio, alignment.take())) + "\n"
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from pydantic import BaseModel
 
 from actors import languages
@@ -15,6 +15,7 @@ from cluster.streams import started
 from serve.api.dependencies import SECURITY, InferenceDep
 from serve.api.elevenlabs_v1 import elevenlabs_error
 from serve.api.problems import ImitatedRouter, documented
+from serve.api.responses import StreamedResponse
 from serve.errors import NotFoundError
 from serve.inference.audio_stream import FORMS, STREAM_HZ, StreamEncoder, encode
 from serve.inference.inference import DEFAULT_VOICE, Inference
@@ -103,7 +104,7 @@ async def search(
     )
 
 
-@router.get("/v1/voices/{voice_id}/preview", response_class=StreamingResponse, responses=PREVIEW)
+@router.get("/v1/voices/{voice_id}/preview", response_class=StreamedResponse, responses=PREVIEW)
 async def preview(voice_id: str, inference: InferenceDep) -> Response:
     """A sentence in this voice, as MP3."""
     spoken = await voice_languages(inference, voice_id)
@@ -113,8 +114,8 @@ async def preview(voice_id: str, inference: InferenceDep) -> Response:
         raise NotFoundError(f"a preview must be of a language with a sentence for it; found {', '.join(spoken)[:100]}")
     name = None if voice_id == DEFAULT_VOICE else voice_id
     sounds = inference.speak(text, language=language, voice=name, speed=1.0)
-    encoded = encode(await started(sounds), StreamEncoder("mp3", hz=STREAM_HZ), inference.encoding)
-    return StreamingResponse(encoded, media_type=FORMS["mp3"].mime)
+    encoded = await started(encode(sounds, StreamEncoder("mp3", hz=STREAM_HZ), inference.encoding))
+    return StreamedResponse(encoded, media_type=FORMS["mp3"].mime)
 
 
 @router.get("/v1/voices/{voice_id:path}", responses=documented(404))

@@ -13,14 +13,15 @@ from typing import Any, Literal
 
 import numpy as np
 from fastapi import HTTPException, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sse_starlette import EventSourceResponse
 
-from cluster.streams import started
+from cluster.streams import closing, started
 from serve.api.dependencies import SECURITY, InferenceDep, note_ignored
 from serve.api.elevenlabs_voices import elevenlabs_models
 from serve.api.problems import ImitatedRouter, Problem
+from serve.api.responses import StreamedResponse
 from serve.errors import NotFoundError
 from serve.inference.audio_stream import FORMS, STREAM_HZ, AudioFormat, StreamEncoder, encode
 from serve.inference.inference import Inference
@@ -82,7 +83,7 @@ router = ImitatedRouter(
 )
 
 
-@router.post("/audio/speech", response_class=StreamingResponse)
+@router.post("/audio/speech", response_class=StreamedResponse)
 async def speech(request: Request, body: SpeechBody, inference: InferenceDep) -> Response:
     """Speak a text. The answer begins with the first sentence."""
     note_model(request, body.model)
@@ -92,10 +93,10 @@ async def speech(request: Request, body: SpeechBody, inference: InferenceDep) ->
     language = inference.language_to_speak(body.input, body.language)
     voice = await _voice(request, inference, body.voice, language)
     blocks = inference.speak(body.input, language=language, voice=voice, speed=body.speed, hz=hz)
-    encoded = encode(await started(blocks), encoder, inference.encoding)
+    encoded = await started(encode(blocks, encoder, inference.encoding))
     if body.stream_format == "sse":
         return EventSourceResponse(_speech_events(encoded), sep="\n")
-    return StreamingResponse(encoded, media_type=FORMS[body.response_format].mime)
+    return StreamedResponse(encoded, media_type=FORMS[body.response_format].mime)
 
 
 @router.post("/embeddings")
@@ -157,8 +158,9 @@ async def _voice(request: Request, models: Inference, given: str, language: str)
 
 
 async def _speech_events(encoded: AsyncIterator[bytes]) -> AsyncIterator[dict[str, str]]:
-    async for data in encoded:
-        yield sent_event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
+    async with closing(encoded):
+        async for data in encoded:
+            yield sent_event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
     usage = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
     yield sent_event({"type": "speech.audio.done", "usage": usage})
 

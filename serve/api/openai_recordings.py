@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from sse_starlette import EventSourceResponse
 
 from actors import languages
-from cluster.streams import started
+from cluster.streams import closing, started
 from cluster.subtitles.layout import Cue, lay_out, render
 from serve.api.dependencies import MULTIPART, SECURITY, InferenceDep, note_ignored, once_each
 from serve.api.intake import UploadRoute, on_disk
@@ -104,8 +104,10 @@ class Recording:
             info, track = await self._models.open_audio(path)
             self.duration_s = info.duration_s
             allow_longer(self._request, info.duration_s * self._models.limits.answer_s_per_audio_s)
-            async for segment in self._models.transcribe(info, track, language=self._language, prompt=self._prompt):
-                yield segment
+            heard = self._models.transcribe(info, track, language=self._language, prompt=self._prompt)
+            async with closing(heard):
+                async for segment in heard:
+                    yield segment
 
 
 async def _in_english(models: Inference, segments: Sequence[HeardSegment]) -> list[HeardSegment]:
@@ -131,10 +133,11 @@ async def _in_english(models: Inference, segments: Sequence[HeardSegment]) -> li
 
 async def _transcript_events(segments: AsyncIterator[HeardSegment]) -> AsyncIterator[dict[str, str]]:
     texts: list[str] = []
-    async for segment in segments:
-        delta = segment.text if not texts else f" {segment.text}"
-        texts.append(segment.text)
-        yield sent_event({"type": "transcript.text.delta", "delta": delta})
+    async with closing(segments):
+        async for segment in segments:
+            delta = segment.text if not texts else f" {segment.text}"
+            texts.append(segment.text)
+            yield sent_event({"type": "transcript.text.delta", "delta": delta})
     yield sent_event({"type": "transcript.text.done", "text": " ".join(texts)})
 
 

@@ -9,12 +9,14 @@ from mimetypes import guess_type
 from pathlib import Path
 from urllib.parse import quote
 
+import anyio
 from fastapi import Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
+from cluster.streams import close
 from serve.storage.files import JobFiles, StoredObject
 
 PART_BYTES = 2 * 2**20
@@ -33,6 +35,17 @@ async def answer_with(
         return FileResponse(found, media_type=media_type, filename=filename)
     media_type = media_type or guess_type(filename or path.name)[0] or "application/octet-stream"
     return _StoredObjectResponse(found, media_type, filename)
+
+
+class StreamedResponse(StreamingResponse):
+    """Closes what it sends, also when the client hangs up: Starlette leaves that to the garbage collector."""
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        finally:
+            with anyio.CancelScope(shield=True):  # the end of the connection interrupts every await but these
+                await close(self.body_iterator)
 
 
 class _StoredObjectResponse(Response):
@@ -60,7 +73,7 @@ class _StoredObjectResponse(Response):
         headers["content-length"] = str(len(part))
         if wanted is not None:
             headers["content-range"] = f"bytes {part[0]}-{part[-1]}/{self._file.num_bytes}"
-        sent = StreamingResponse(self._read(part), 200 if wanted is None else 206, headers)
+        sent = StreamedResponse(self._read(part), 200 if wanted is None else 206, headers)
         return await sent(scope, receive, send)
 
     async def _read(self, part: range) -> AsyncIterator[bytes]:

@@ -12,6 +12,7 @@ from av.audio.stream import AudioStream
 from actors.errors import ItemError
 from actors.types import Samples
 from cluster.media.frames import LAYOUTS, SampleFormat, audio_frame
+from cluster.streams import closing
 from serve.threads import FairThreads
 
 AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
@@ -103,8 +104,9 @@ class StreamEncoder:
 
 async def encode(blocks: AsyncIterator[Samples], encoder: StreamEncoder, threads: FairThreads) -> AsyncIterator[bytes]:
     """The bytes of all blocks, as they are ready; none of the parts is empty."""
-    async for block in blocks:
-        if data := await threads.run(encoder.encode, block):
-            yield data
+    async with closing(blocks):
+        async for block in blocks:
+            if data := await threads.run(encoder.encode, block):
+                yield data
     if data := await threads.run(encoder.finish):
         yield data

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.streams import Feed, FeedAborted, closing, flatten, from_thread, ordered_map, tap, tee, with_next
+from cluster.streams import Feed, FeedAborted, closing, flatten, from_thread, ordered_map, started, tap, tee, with_next
 
 
 class BadItemError(Exception):
@@ -479,3 +479,19 @@ async def test_who_waits_for_the_next_item_is_told_when_the_stream_is_closed() -
     await stream.aclose()  # type: ignore[attr-defined]
     assert await waiting is None
     assert closed.is_set()
+
+
+@pytest.mark.parametrize("num_read", [0, 1, 2, 5])
+async def test_a_started_stream_is_whole_and_closes_its_source_however_little_was_read(num_read: int) -> None:
+    source = Source(5)
+    async with closing(await started(source.items())) as stream:
+        assert source.num_pulled == 1
+        assert [await anext(stream) for _ in range(num_read)] == list(range(num_read))
+    assert source.num_closed == 1
+    assert await drain(await started(Source(3).items())) == [0, 1, 2]
+    assert await drain(await started(Source(0).items())) == []
+
+
+async def test_a_stream_that_fails_at_once_does_not_start() -> None:
+    with pytest.raises(BadItemError):
+        await started(Source(3, fail_at=0).items())
