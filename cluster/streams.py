@@ -44,8 +44,7 @@ async def closing(source: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
 
 async def close(source: AsyncIterable[Any]) -> None:
     """Close ``source``, if it can be."""
-    aclose = getattr(source, "aclose", None)
-    if aclose is not None:
+    if (aclose := getattr(source, "aclose", None)) is not None:
         await aclose()
 
 
