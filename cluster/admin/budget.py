@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from actors.types import Task
 from cluster.admin import models
-from cluster.admin.models import SEE_CARD, StageWeights
+from cluster.admin.models import SEE_CARD
+from cluster.casting.voices import NamedStage
 
 CUDA_GB = 0.5
 """Estimated memory of a GPU that each replica takes beside its model, for CUDA itself."""
@@ -73,7 +74,7 @@ class Budget:
         return [f"{pool.model or pool.engine} ({pool.licence})" for pool in self.pools if pool.is_non_commercial]
 
 
-def add_up(stages: Sequence[StageWeights], num_languages: int) -> Budget:
+def add_up(stages: Sequence[NamedStage], num_languages: int) -> Budget:
     """The budget of the pools that a dub into so many languages uses; languages that share a pool count once."""
     licences = models.licences()
     pools = {stage.settings.model_dump_json(): _pool(stage, licences) for stage in reversed(stages)}
@@ -92,7 +93,7 @@ def _size(pool: PoolBudget) -> tuple[float, float]:
     return pool.num_gpus, pool.gpu_gb or 0.0
 
 
-def _pool(stage: StageWeights, licences: Mapping[str, str]) -> PoolBudget:
+def _pool(stage: NamedStage, licences: Mapping[str, str]) -> PoolBudget:
     settings = stage.settings
     refs = [ref.partition("@")[0] for ref in models.models_of(stage)]
     model = refs[0] if len(refs) == 1 else ""

@@ -23,7 +23,7 @@ from actors.types import TASKS, Task
 from cluster.admin import models
 from cluster.admin.budget import Budget, add_up
 from cluster.admin.gpus import CudaDevices, find_driver, find_gpus, library_of, library_problem
-from cluster.admin.models import StageWeights
+from cluster.casting.voices import NamedStage, named_stages
 from cluster.config.schema import Config, RayConfig
 from cluster.manifest import versions
 from cluster.pools.cluster_address import cluster_address
@@ -103,7 +103,7 @@ def diagnose(config: Config) -> Diagnosis:
     cache = check_cache()
     cluster = check_ray(config.ray)
     engines = [check_engine(task, task, name, {}) for task in TASKS for name in engine_names(task)]
-    stages = models.stages(config)
+    stages = named_stages(config)
     # The replicas of a cluster that is joined run on its machines, not on this one.
     here = machine if cluster.address is None else None
     checked = [_check_stage(stage, config.ray, here) for stage in stages]
@@ -174,7 +174,7 @@ def check_engine(
     return EngineCheck(name=name, task=task, engine=engine, problem=None)
 
 
-def _check_stage(stage: StageWeights, ray: RayConfig, machine: Machine | None) -> EngineCheck:
+def _check_stage(stage: NamedStage, ray: RayConfig, machine: Machine | None) -> EngineCheck:
     settings = stage.settings
     if ray.mode == "inline" and settings.pool.num_gpus:
         problem = "ray.mode inline runs on CPUs only; set ray.mode to local, or num_gpus of the pool to 0"
@@ -239,7 +239,7 @@ def _resources_of(address: str) -> dict[str, float]:
         ray.shutdown()
 
 
-def _gpu_problem(config: Config, stages: Sequence[StageWeights], machine: Machine, cluster: RayCheck) -> str | None:
+def _gpu_problem(config: Config, stages: Sequence[NamedStage], machine: Machine, cluster: RayCheck) -> str | None:
     """The problem if the pools need more GPUs than there are: such replicas wait until their pool gives up."""
     if config.ray.mode == "inline" or cluster.problem is not None:
         return None

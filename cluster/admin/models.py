@@ -15,20 +15,10 @@ from actors.engine import Engine, make_engine
 from actors.errors import EngineLoadError
 from actors.speech._coqui import checkpoint
 from actors.types import Task
+from cluster.casting.voices import NamedStage, named_stages
 from cluster.config.load import config_names, load_config, profile_names
-from cluster.config.schema import Config, StageConfig
 
 SEE_CARD = "see the model's card"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageWeights:
-    """One engine of a configuration."""
-
-    name: str
-    """Its key in the configuration, such as ``speech.by_language.pt``."""
-    task: Task
-    settings: StageConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,26 +35,7 @@ class ListedModel:
     """Its path on this node; None if it is not here."""
 
 
-def stages(config: Config) -> list[StageWeights]:
-    """Every engine that a dub with this configuration may use."""
-    found = [
-        StageWeights(name="transcription", task="transcription", settings=config.transcription),
-        StageWeights(name="translation", task="translation", settings=config.translation),
-        StageWeights(name="embedding", task="embedding", settings=config.embedding),
-    ]
-    if config.speakers.tells_apart:
-        found.insert(0, StageWeights(name="diarization", task="diarization", settings=config.diarization))
-    speech = config.speech
-    if speech.engine != "auto":
-        only = StageConfig(engine=speech.engine, options=speech.options, pool=speech.pool)
-        return [*found, StageWeights(name="speech", task="speech", settings=only)]
-    return found + [
-        StageWeights(name=f"speech.by_language.{language}", task="speech", settings=stage)
-        for language, stage in speech.by_language.items()
-    ]
-
-
-def models_of(stage: StageWeights) -> tuple[str, ...]:
+def models_of(stage: NamedStage) -> tuple[str, ...]:
     """References of the stage's models, perhaps with a revision; none for an engine without one."""
     return _refs(make_engine(stage.task, stage.settings.engine, stage.settings.options))
 
@@ -174,7 +145,7 @@ def _coqui_refs() -> list[str]:
     refs: dict[str, None] = {}
     for name in config_names():
         for profile in (None, *profile_names()):
-            for stage in stages(load_config(name, profile=profile)):
+            for stage in named_stages(load_config(name, profile=profile)):
                 refs |= {ref: None for ref in models_of(stage) if ref.startswith(checkpoint.NAME_PREFIX)}
     return list(refs)
 

@@ -24,6 +24,16 @@ from cluster.config.schema import Config, StageConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamedStage:
+    """One engine of a configuration."""
+
+    name: str
+    """Its key in the configuration, such as ``speech.by_language.pt``."""
+    task: Task
+    settings: StageConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredVoice:
     """A voice that some engine of the configuration has."""
 
@@ -119,18 +129,27 @@ def stages_of(config: Config) -> list[StageConfig]:
     return list({_key(stage): stage for stage in speech.by_language.values()}.values())
 
 
-def engines_of(config: Config) -> list[tuple[Task, str]]:
-    """Task and name of every engine that a dub with this configuration may use."""
-    found: dict[tuple[Task, str], None] = {
-        ("transcription", config.transcription.engine): None,
-        ("translation", config.translation.engine): None,
-        ("embedding", config.embedding.engine): None,
-    }
+def named_stages(config: Config) -> list[NamedStage]:
+    """Every engine that a dub with this configuration may use."""
+    found = [
+        NamedStage(name="transcription", task="transcription", settings=config.transcription),
+        NamedStage(name="translation", task="translation", settings=config.translation),
+        NamedStage(name="embedding", task="embedding", settings=config.embedding),
+    ]
     if config.speakers.tells_apart:
-        found["diarization", config.diarization.engine] = None
-    for stage in stages_of(config):
-        found["speech", stage.engine] = None
-    return list(found)
+        found.insert(0, NamedStage(name="diarization", task="diarization", settings=config.diarization))
+    if config.speech.engine != "auto":
+        [only] = stages_of(config)
+        return [*found, NamedStage(name="speech", task="speech", settings=only)]
+    return found + [
+        NamedStage(name=f"speech.by_language.{language}", task="speech", settings=stage)
+        for language, stage in config.speech.by_language.items()
+    ]
+
+
+def engines_of(config: Config) -> list[tuple[Task, str]]:
+    """Task and name of each of these engines."""
+    return list(dict.fromkeys((stage.task, stage.settings.engine) for stage in named_stages(config)))
 
 
 def check_line_voice(config: Config, target: str, voice: str, name: str) -> None:

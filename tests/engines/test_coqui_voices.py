@@ -13,8 +13,8 @@ import pytest
 from actors.engine import make_engine
 from actors.errors import ConfigError, ItemError
 from actors.types import Clip, ItemFailure, Plan, PlanRequest, SynthesiseRequest
-from cluster.admin.models import models_of, stages
-from cluster.casting.voices import configured_stage, spoken_languages, voices_for
+from cluster.admin.models import models_of
+from cluster.casting.voices import configured_stage, named_stages, spoken_languages, voices_for
 from cluster.config.load import load_config
 
 pytest.importorskip("TTS")
@@ -147,5 +147,5 @@ def test_a_configuration_with_one_engine_for_all_languages_has_each_ones_voices(
     assert spoken_languages(config) == TAGS
     assert [voice.id for voice in voices_for(config, "pt-BR")] == ["ana", "bob"]
     assert configured_stage(config, "pt") == configured_stage(config, "de")  # one pool
-    [stage] = [stage for stage in stages(config) if stage.task == "speech"]
+    [stage] = [stage for stage in named_stages(config) if stage.task == "speech"]
     assert models_of(stage) == tuple(models.values())

@@ -10,6 +10,7 @@ import pytest
 from actors.engine import make_engine
 from actors.errors import EngineLoadError
 from cluster.admin import models
+from cluster.casting.voices import named_stages
 from cluster.config.load import load_config
 
 COQUI = "tts_models/pt/cv/vits"
@@ -74,12 +75,12 @@ def test_the_known_are_those_of_the_shipped_configurations(tmp_path: Path) -> No
     known = {model.ref.partition("@")[0]: model for model in models.list_models()}
     assert {ref for ref, model in known.items() if model.path is not None} == {COQUI}
     for profile in (None, "quality", "balanced", "speed"):
-        for stage in models.stages(load_config("gpu", profile=profile)):
+        for stage in named_stages(load_config("gpu", profile=profile)):
             assert stage.settings.options.get("model", COQUI) in known
 
 
 def test_one_engine_for_all_languages_is_one_stage() -> None:
-    names = [stage.name for stage in models.stages(load_config("offline", ["speech.engine=piper"]))]
+    names = [stage.name for stage in named_stages(load_config("offline", ["speech.engine=piper"]))]
     assert names == ["diarization", "transcription", "translation", "embedding", "speech"]
 
 

@@ -11,7 +11,7 @@ import configs
 from actors.engine import engine_names, make_engine
 from actors.errors import ConfigError
 from actors.types import TASKS, Candidate, Segment, TranslateRequest, Translation, Unit
-from cluster.admin.models import stages
+from cluster.casting.voices import named_stages
 from cluster.config.load import config_names, dump_yaml, load_config, profile_names
 from cluster.config.schema import StageConfig
 from cluster.steps.progress import Progress
@@ -37,7 +37,7 @@ def test_the_names_are_the_files() -> None:
 def test_every_profile_resolves_on_every_configuration(name: str, profile: str, tmp_path: Path) -> None:
     config = load_config(name, profile=profile)
     assert config.profile == profile
-    for stage in stages(config):
+    for stage in named_stages(config):
         make_engine(stage.task, stage.settings.engine, stage.settings.options)
     assert load_config(write(tmp_path, dump_yaml(config))) == config
 
