@@ -230,7 +230,7 @@ async def regenerate(dub_id: DubId, caller: CallerDep, dispatcher: DispatcherDep
     """Make a dub again, with its edits or because it failed. Unchanged parts are not computed again."""
     await dispatcher.jobs.check_room(caller.owner, caller.limits)
     view = await dispatcher.jobs.make_again(caller.owner, dub_id, caller.limits)
-    dispatcher.runner.wake()
+    dispatcher.runner.wake(view.dub)
     return answer(view)
 
 

@@ -121,7 +121,7 @@ async def add_language(
     check_languages(dispatcher.config, view.dub.source_language, (language,))
     await dispatcher.jobs.check_room(caller.owner, caller.limits)
     view = await dispatcher.jobs.make_again(caller.owner, project_id, caller.limits, languages=[language])
-    dispatcher.runner.wake()
+    dispatcher.runner.wake(view.dub)
     return _language(view, _target(view, language))
 
 
@@ -206,7 +206,7 @@ async def regenerate(
     edited = [segment for segment in await _segments(view, language_id, dispatcher) if segment.id in edits]
     await dispatcher.jobs.check_room(caller.owner, caller.limits)
     await dispatcher.jobs.make_again(caller.owner, project_id, caller.limits)
-    dispatcher.runner.wake()
+    dispatcher.runner.wake(view.dub)
     return Regenerated(
         regenerated_segment_ids=[segment.id for segment in edited],
         regenerated_seconds=sum(segment.end_s - segment.start_s for segment in edited),

@@ -103,7 +103,7 @@ async def accept(request: DubRequest, caller: Caller, dispatcher: Dispatcher) ->
         # Not cancelled with the request: the source must be removed if no job takes it.
         creating = asyncio.ensure_future(_create(new, source, caller, dispatcher))
         view, is_new = await finish_before_cancel(creating)
-    dispatcher.runner.wake()
+    dispatcher.runner.wake(view.dub)
     return view, is_new
 
 
@@ -130,42 +130,53 @@ async def check_space(dispatcher: Dispatcher, num_bytes: int) -> None:
         raise ServiceFullError("there must be disk space for an upload; there is none now; try again later", 30.0)
 
 
-async def admit_upload(request: Request, *, makes_dub: bool) -> None:
-    """Check space, and for a dub its owner's limits, before the body of a request is read.
+async def _admit(request: Request) -> int | None:
+    """Check space before the body of a request is read. Returns its size, None if unknown. Raises ServiceFullError."""
+    dispatcher: Dispatcher = request.app.state.dispatcher
+    length = request.headers.get("content-length", "")
+    num_bytes = int(length) if length.isdigit() else None
+    await check_space(dispatcher, dispatcher.settings.max_upload_bytes if num_bytes is None else num_bytes)
+    return num_bytes
 
-    Raises ServiceFullError, CapacityError.
-    """
+
+@asynccontextmanager
+async def _admit_dub(request: Request) -> AsyncIterator[None]:
+    """The same, with a place of its owner's kept for the dub. Raises ServiceFullError, CapacityError."""
+    num_bytes = await _admit(request)
     dispatcher: Dispatcher = request.app.state.dispatcher
     caller: Caller = request.state.caller
-    length = request.headers.get("content-length", "")
-    num_bytes = int(length) if length.isdigit() else dispatcher.settings.max_upload_bytes
-    await check_space(dispatcher, num_bytes)
-    if not makes_dub:
-        return
     repeated = request.headers.get("idempotency-key")
-    if repeated is None or await dispatcher.jobs.find_repeated(caller.owner, repeated) is None:
-        await dispatcher.jobs.check_room(caller.owner, caller.limits, num_bytes if length else 0)
+    if repeated is not None and await dispatcher.jobs.find_repeated(caller.owner, repeated) is not None:
+        yield
+        return
+    async with dispatcher.jobs.uploading(caller.owner, caller.limits, num_bytes or 0):
+        yield
 
 
 class UploadRoute(APIRoute):
     """A route whose body is read only if there is room for it. FastAPI reads a form before any dependency runs."""
 
-    makes_dub = False
-
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def admitted(request: Request) -> Response:
-            await admit_upload(request, makes_dub=self.makes_dub)
+            await _admit(request)
             return await handle(request)
 
         return admitted
 
 
-class DubUploadRoute(UploadRoute):
+class DubUploadRoute(APIRoute):
     """The same, for a route that makes a dub: its owner's limits must allow one more."""
 
-    makes_dub = True
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def admitted(request: Request) -> Response:
+            async with _admit_dub(request):
+                return await handle(request)
+
+        return admitted
 
 
 async def remove(dub_id: str, caller: Caller, dispatcher: Dispatcher) -> None:

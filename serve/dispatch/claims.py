@@ -85,6 +85,14 @@ class JobRunner:
         """Jobs that run here."""
         return len(self._running)
 
+    @property
+    def _is_full(self) -> bool:
+        return len(self._running) >= self._max_jobs
+
+    @property
+    def _owners(self) -> set[str]:
+        return {running.owner for running in self._running.values()}
+
     async def load(self) -> dict[str, float]:
         """The dubs ``running`` here and ``waiting`` for any dispatcher, as numbers of dispatchers to keep busy."""
         try:
@@ -93,10 +101,12 @@ class JobRunner:
             num_waiting = 0
         return {"running": len(self._running) / self._max_jobs, "waiting": num_waiting / self._max_jobs}
 
-    def wake(self) -> None:
-        """Claim now, because there is a new job."""
-        self._loop.wake()
-        self._fetcher.wake()
+    def wake(self, new: Dub) -> None:
+        """Claim now, because there is a new job; but not if the only places left are for owners who have none here."""
+        if not new.is_fetched:
+            self._fetcher.wake()
+        elif not self._is_full or new.owner not in self._owners:
+            self._loop.wake()
 
     def cancel(self, dub_id: str) -> None:
         """Stop a job if it runs here. Another dispatcher hears of it when it renews its lease."""
@@ -143,8 +153,7 @@ class JobRunner:
         Their dispatchers could not renew their leases during the outage. The places beyond ``max_jobs`` are for owners
         who have no job here.
         """
-        is_full = len(self._running) >= self._max_jobs
-        owners = {running.owner for running in self._running.values()} if is_full else set()
+        owners = self._owners if self._is_full else set()
         try:
             return await self._leases.claim(
                 resume=time.monotonic() > self._resumes_s, under_way=tuple(self._running), not_of=owners

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import delete, select, update
@@ -15,9 +17,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from actors.errors import ItemError
 from serve.errors import ConflictError, NotFoundError
 from serve.jobs.database import Database
-from serve.jobs.quotas import add_charge, charge, check_usage, lock_owner, num_waiting, read_usage
+from serve.jobs.quotas import (
+    Upload,
+    Uploads,
+    add_charge,
+    charge,
+    check_usage,
+    lock_owner,
+    num_waiting,
+    read_usage,
+)
 from serve.jobs.tables import ACTIVE, Delivery, Dub, DubState, Edit, Event, Target, TargetState
 from serve.settings import KeyLimits
+
+_UPLOAD: ContextVar[Upload | None] = ContextVar("upload", default=None)
+"""The upload that the present request makes."""
 
 
 class DubOptions(BaseModel):
@@ -67,6 +81,7 @@ class DubView:
 class Jobs:
     database: Database
     max_queued: int
+    uploads: Uploads = field(default_factory=Uploads)
 
     async def create(self, new: NewDub, limits: KeyLimits) -> tuple[DubView, bool]:
         """The job, and True if it is new. A repeated idempotency key returns the first job.
@@ -84,7 +99,9 @@ class Jobs:
                 media_s = None if new.duration_s is None else new.duration_s * len(new.targets)
                 check_usage(usage, limits, max_queued=self.max_queued, more_bytes=new.source_bytes, media_s=media_s)
                 add_charge(session, self.database, new.owner, new.id, media_s or 0.0)
-                return await _insert(session, new), True
+                view = await _insert(session, new)
+                self._end_upload()  # before the commit: nobody counts the dub twice
+                return view, True
         except IntegrityError:  # another dispatcher took the same idempotency key at the same moment
             async with self.database.reading() as session:
                 known = await self._repeated(session, new)
@@ -97,10 +114,30 @@ class Jobs:
             query = select(Dub).where(Dub.owner == owner, Dub.idempotency_key == key, Dub.deleted_s.is_(None))
             return (await session.scalars(query)).one_or_none()
 
+    @asynccontextmanager
+    async def uploading(self, owner: str, limits: KeyLimits, num_bytes: int) -> AsyncIterator[None]:
+        """Keep a place for a dub until it is created inside, or until the end. Raises CapacityError, ServiceFullError.
+
+        ``num_bytes`` is the size of the upload; 0 if it is unknown.
+        """
+        await self.check_room(owner, limits, num_bytes)
+        upload = Upload(owner=owner, num_bytes=num_bytes)
+        self.uploads.begin(upload)
+        _UPLOAD.set(upload)
+        try:
+            yield
+        finally:
+            self.uploads.end(upload)
+
+    def _end_upload(self) -> None:
+        if (upload := _UPLOAD.get()) is not None:
+            self.uploads.end(upload)
+
     async def check_room(self, owner: str, limits: KeyLimits, more_bytes: int = 0) -> None:
-        """Check the limits before anything is uploaded. Raises CapacityError, ServiceFullError."""
+        """Check the limits, beside what is being uploaded. Raises CapacityError, ServiceFullError."""
         async with self.database.reading() as session:
             usage = await read_usage(session, self.database, owner)
+        usage = self.uploads.added_to(usage, owner)
         check_usage(usage, limits, max_queued=self.max_queued, more_bytes=more_bytes, media_s=None)
 
     async def num_queued(self) -> int:

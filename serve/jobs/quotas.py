@@ -1,7 +1,11 @@
-"""Limits of each owner: dubs at a time, stored bytes, and media a day, by a ledger that nothing is taken out of."""
+"""Limits of each owner: dubs at a time, stored bytes, and media a day, by a ledger that nothing is taken out of.
+
+A dub that is still being uploaded has no row in the database; its dispatcher counts it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from dataclasses import dataclass
@@ -37,6 +41,42 @@ class Usage:
     """Media counted against its day."""
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Upload:
+    """A dub that is being uploaded to this dispatcher."""
+
+    owner: str
+    num_bytes: int
+    """As the request says; 0 if it does not."""
+
+
+class Uploads:
+    """The uploads under way to this dispatcher. Each keeps the place that its dub will take.
+
+    Without them, all uploads that come while one place is free would be received and inspected, to be refused then.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: set[Upload] = set()
+
+    def begin(self, upload: Upload) -> None:
+        self._under_way.add(upload)
+
+    def end(self, upload: Upload) -> None:
+        """Free its place, if that was not done before."""
+        self._under_way.discard(upload)
+
+    def added_to(self, usage: Usage, owner: str) -> Usage:
+        """What the owner will have used once all uploads have ended."""
+        own = [upload for upload in self._under_way if upload.owner == owner]
+        return dataclasses.replace(
+            usage,
+            num_queued=usage.num_queued + len(self._under_way),
+            num_active=usage.num_active + len(own),
+            stored_bytes=usage.stored_bytes + sum(upload.num_bytes for upload in own),
+        )
+
+
 async def lock_owner(database: Database, session: AsyncSession, owner: str) -> None:
     """Wait until no other transaction checks or uses this owner's limits, until the end of this one."""
     if database.is_postgres:
@@ -60,11 +100,11 @@ def check_usage(usage: Usage, limits: KeyLimits, *, max_queued: int, more_bytes:
     """
     if usage.num_queued >= max_queued:
         raise ServiceFullError(
-            f"at most {max_queued} dubs may wait, and as many do; try again later", RETRY_WHEN_FULL_S
+            f"at most {max_queued} dubs may upload or wait, and as many do; try again later", RETRY_WHEN_FULL_S
         )
     if usage.num_active >= limits.max_active_dubs:
         raise CapacityError(
-            f"a key may have {limits.max_active_dubs} dubs waiting or running, and has; wait for one to end",
+            f"a key may have {limits.max_active_dubs} dubs uploading, waiting or running, and has; wait for one to end",
             retry_after_s=RETRY_WHEN_FULL_S,
         )
     if usage.stored_bytes + more_bytes > limits.max_stored_bytes:

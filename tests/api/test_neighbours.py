@@ -121,6 +121,27 @@ def test_an_upload_past_a_keys_bytes_is_refused_before_it_comes(service: Running
     assert " 429 " in only_headers(service, SMALL, path, 30_000)
 
 
+def test_an_upload_that_does_not_come_keeps_its_keys_place(service: Running) -> None:
+    """Without that, all uploads of a flood would be received and inspected, to be refused then."""
+    uploads = service.dispatcher.jobs.uploads
+    with service.client(SMALL) as client:
+        with socket.create_connection(("127.0.0.1", httpx.URL(service.url).port or 0)) as raw:
+            raw.sendall(
+                f"POST /v1/dubs HTTP/1.1\r\nhost: localhost\r\nxi-api-key: {SMALL}\r\ncontent-length: 1000\r\n"
+                "content-type: multipart/form-data; boundary=b\r\n\r\n".encode()
+            )
+            while not uploads._under_way:
+                time.sleep(0.01)
+            refused = upload(client)
+            assert refused.status_code == 429
+            assert "1 dubs uploading, waiting or running" in refused.json()["detail"]
+        while uploads._under_way:  # the client has hung up
+            time.sleep(0.01)
+        dub_id = upload(client).json()["id"]
+        assert finished(client, dub_id)["state"] == "done"
+        client.delete(f"/v1/dubs/{dub_id}").raise_for_status()
+
+
 @pytest.mark.parametrize("path", [*UPLOADS, "/v1/dub/stream?to=pt", "/v1/audio/transcriptions", "/v1/speech-to-text"])
 def test_an_upload_that_would_fill_the_disk_is_refused_before_it_comes(
     service: Running, path: str, monkeypatch: pytest.MonkeyPatch
