@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, case, func, insert, or_, select, upd
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from serve.jobs.database import Database
+from serve.jobs.database import Database, clock_s
 from serve.jobs.quotas import charge, lock_owner
 from serve.jobs.tables import ACTIVE, Delivery, Dub, DubState, Event, Target, TargetState
 from serve.settings import KeyLimits
@@ -69,7 +70,7 @@ class Leases:
         is_free = _is_free(self._has_ended(now_s), resume, under_way)
         is_free = and_(Dub.is_fetched, is_free, Dub.owner.not_in(not_of))
         async with self.database.transaction() as session:
-            turn = (_num_running(now_s), _last_claim_s(), Dub.created_s)
+            turn = (_num_running(self.database.is_postgres), _last_claim_s(), Dub.created_s)
             dub = await self._take(session, is_free, turn, state=DubState.RUNNING, claimed_s=now_s)
             if dub is None:
                 return None
@@ -81,7 +82,7 @@ class Leases:
     async def claim_fetch(self, max_per_owner: int, *, under_way: Collection[str] = ()) -> Dub | None:
         """Claim a job whose source must be fetched: of the owner with the fewest downloads, the oldest."""
         now_s = self.database.now_s
-        num_fetching = _num_fetching(now_s)
+        num_fetching = _num_fetching(self.database.is_postgres)
         is_free = and_(
             *(~Dub.is_fetched, Dub.state.in_(ACTIVE), self._has_ended(now_s)),
             *(Dub.id.not_in(under_way), Dub.deleted_s.is_(None), num_fetching < max_per_owner),
@@ -238,20 +239,26 @@ def _is_free(has_ended: ColumnElement[bool], resume: bool, under_way: Collection
     return and_(Dub.deleted_s.is_(None), free)
 
 
-def _num_running(now_s: ColumnElement[float]) -> ColumnElement[int]:
+# Each of these is built once: building it takes as long as the rest of a claim.
+
+
+@functools.cache
+def _num_running(is_postgres: bool) -> ColumnElement[int]:
     """Number of jobs of a job's owner that are running under a lease."""
     other = aliased(Dub)
     query = select(func.count()).where(other.owner == Dub.owner, other.state == DubState.RUNNING)
-    return query.where(other.lease_until_s >= now_s).correlate(Dub).scalar_subquery()
+    return query.where(other.lease_until_s >= clock_s(is_postgres)).correlate(Dub).scalar_subquery()
 
 
-def _num_fetching(now_s: ColumnElement[float]) -> ColumnElement[int]:
+@functools.cache
+def _num_fetching(is_postgres: bool) -> ColumnElement[int]:
     """Number of jobs of a job's owner whose source is being fetched."""
     other = aliased(Dub)
     query = select(func.count()).where(other.owner == Dub.owner, other.state == DubState.QUEUED, ~other.is_fetched)
-    return query.where(other.lease_until_s >= now_s).correlate(Dub).scalar_subquery()
+    return query.where(other.lease_until_s >= clock_s(is_postgres)).correlate(Dub).scalar_subquery()
 
 
+@functools.cache
 def _last_claim_s() -> ColumnElement[float]:
     """Time at which a job of a job's owner was last claimed."""
     other = aliased(Dub)
