@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import av.error
 import numpy as np
@@ -38,15 +38,14 @@ JITTER_S = 0.025
 """Timestamps may be this far off the sample count before the samples are moved: containers round to
 milliseconds, and AVI and ASF jitter by up to one codec frame."""
 
-SAMPLE_TYPES: dict[str, type[np.generic]] = {
-    "u8": np.uint8,
-    "s16": np.int16,
-    "s32": np.int32,
-    "s64": np.int64,
-    "flt": np.float32,
-    "dbl": np.float64,
+SAMPLE_TYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(kind)
+    for name, kind in (("u8", "u1"), ("s16", "i2"), ("s32", "i4"), ("s64", "i8"), ("flt", "f4"), ("dbl", "f8"))
 }
 """FFmpeg's sample formats, packed."""
+
+CHUNK_S = 0.25
+"""Sound that is resampled at a time: a codec's frame is 5 to 30 ms, and each call costs as much as its samples do."""
 
 DECODED_SLACK_S = 30.0
 """Sound that a file may decode to whatever its duration: codecs have delays, and headers are wrong."""
@@ -188,8 +187,10 @@ def _frames(
             continue
         for frame in decoded:
             start_s = frame.time - origin_s if frame.pts is not None and frame.time is not None else None
-            names = tuple(channel.name for channel in frame.layout.channels)
-            samples = to_channels(_as_float(frame), names, num_channels)
+            samples = _as_float(frame)
+            if samples.shape[1] != num_channels:
+                names = tuple(channel.name for channel in frame.layout.channels)
+                samples = to_channels(samples, names, num_channels)
             yield _Frame(start_s=start_s, samples=samples, hz=frame.sample_rate, after_loss=lost)
             lost = False
 
@@ -214,28 +215,34 @@ def _as_float(frame: AudioFrame) -> Samples:
     dtype = SAMPLE_TYPES.get(frame.format.packed.name)
     if dtype is None:
         raise MediaError(f"audio samples must be of 8 to 64 bits, found {frame.format.name}; convert it")
+    samples = np.empty((frame.samples, num_channels), np.float32)
     if frame.format.is_planar:
         # Of eight channels, frame.planes has nine entries, and the ninth points nowhere.
-        planes = [np.frombuffer(memoryview(frame.planes[n]), dtype, frame.samples) for n in range(num_channels)]
-        shaped = np.stack(planes, axis=1)
+        for n in range(num_channels):
+            samples[:, n] = np.frombuffer(memoryview(frame.planes[n]), dtype, frame.samples)
     else:
-        shaped = np.frombuffer(memoryview(frame.planes[0]), dtype, frame.samples * num_channels).reshape(
-            -1, num_channels
-        )
-    if shaped.dtype == np.uint8:
-        return (shaped.astype(np.float32) - 128.0) / 128.0
-    if np.issubdtype(shaped.dtype, np.signedinteger):
-        return shaped.astype(np.float32) * np.float32(1.0 / 2 ** (8 * shaped.dtype.itemsize - 1))
-    return np.nan_to_num(shaped.astype(np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
+        packed = np.frombuffer(memoryview(frame.planes[0]), dtype, frame.samples * num_channels)
+        samples[:] = packed.reshape(-1, num_channels)
+    if dtype.kind == "u":
+        samples -= 128.0
+        samples /= 128.0
+    elif dtype.kind == "i":
+        samples *= 1.0 / 2 ** (8 * dtype.itemsize - 1)
+    elif not np.isfinite(samples).all():
+        np.nan_to_num(samples, copy=False, nan=0.0, posinf=1.0, neginf=-1.0)
+    return samples
 
 
 class _Run:
-    """Consecutive frames of one rate, resampled as one piece."""
+    """Consecutive frames of one rate, resampled as one piece, a chunk at a time."""
 
     def __init__(self, start_s: float, in_hz: int, out_hz: int, num_channels: int) -> None:
         self._start_s = start_s
         self._hz = in_hz
         self._num_in = 0
+        self._chunk: list[Samples] = []
+        self._chunk_end = round(CHUNK_S * in_hz)
+        """Count of samples at which the chunk is full."""
         self._empty = np.zeros((0, num_channels), np.float32)
         self._resampler = soxr.ResampleStream(in_hz, out_hz, num_channels, np.float32) if in_hz != out_hz else None
 
@@ -250,17 +257,24 @@ class _Run:
         return frame.start_s is None or abs(frame.start_s - self.end_s) <= tolerance_s
 
     def add(self, samples: Samples) -> Samples:
+        """The resampled chunk that these samples complete; none if they do not."""
         self._num_in += len(samples)
-        if self._resampler is None:
-            return samples
-        resampled: Samples = self._resampler.resample_chunk(np.ascontiguousarray(samples))
-        return resampled.reshape(-1, samples.shape[1])
+        self._chunk.append(samples)
+        if self._num_in < self._chunk_end:
+            return self._empty
+        self._chunk_end = self._num_in + round(CHUNK_S * self._hz)
+        return self._resampled(last=False)
 
     def flush(self) -> Samples:
+        return self._resampled(last=True)
+
+    def _resampled(self, *, last: bool) -> Samples:
+        samples = np.concatenate([self._empty, *self._chunk])
+        self._chunk.clear()
         if self._resampler is None:
-            return self._empty
-        resampled: Samples = self._resampler.resample_chunk(self._empty, last=True)
-        return resampled.reshape(-1, self._empty.shape[1])
+            return samples
+        resampled: Samples = self._resampler.resample_chunk(samples, last=last)
+        return resampled.reshape(-1, samples.shape[1])
 
 
 def _on_timeline(
