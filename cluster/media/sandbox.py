@@ -11,6 +11,7 @@ opened, which takes milliseconds. Requests go there pickled; answers come back a
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+MAX_DESCRIBED = 64
+"""Files whose description is remembered: those that are being dubbed."""
 KINDS = {"ConfigError": ConfigError, "MediaError": MediaError}
 
 
@@ -48,7 +51,22 @@ def start() -> None:
 
 
 def inspect(path: Path, config: MediaConfig) -> MediaInfo:
-    """Describe an untrusted file, as ``probe`` does. Blocks; raises MediaError."""
+    """Describe an untrusted file, as ``probe`` does; again only once it has changed. Blocks; raises MediaError."""
+    try:
+        status = path.stat()
+    except OSError:
+        return _inspect(path, config)
+    version = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return _inspected(path, config, version)
+
+
+@functools.lru_cache(maxsize=MAX_DESCRIBED)
+def _inspected(path: Path, config: MediaConfig, version: tuple[int, ...]) -> MediaInfo:
+    """The description of this version of a file."""
+    return _inspect(path, config)
+
+
+def _inspect(path: Path, config: MediaConfig) -> MediaInfo:
     described = _ask("probe", (path, config), path, config, _limits(path, config, 0.0, by_block=False))
     return dataclasses.replace(_as(MediaInfo, described), path=path)
 

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import dataclasses
 import gc
+import io
 import json
 import logging
 import math
@@ -23,13 +24,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
 import av.error
 import numpy as np
 
 from actors.errors import DubbingError, MediaError
-from actors.types import Samples
+from actors.types import ASR_HZ, Samples
 from cluster.media.decode import Damage, decode_audio, decode_excerpt
+from cluster.media.encode import ENCODE_HZ
 from cluster.media.extract import extract
+from cluster.media.frames import audio_frame
 from cluster.media.hls import HlsWriter
 from cluster.media.landlock import restrict
 from cluster.media.mux import mux
@@ -76,6 +80,7 @@ def main() -> None:
     """Fork for every pair of descriptors that comes through standard input; end when that is closed."""
     logging.disable()
     _leave_network()
+    _warm_up()
     gc.freeze()
     control = socket.socket(fileno=0)
     awake, wake = os.pipe()
@@ -104,6 +109,25 @@ def main() -> None:
             _serve(socket.socket(fileno=data))
         os.close(data)
         children[pid] = status
+
+
+def _warm_up() -> None:
+    """Do once what each child would do anew: FFmpeg's tables, its list of decoders, imports at the first use."""
+    sound = io.BytesIO()
+    silence = audio_frame(np.zeros((ENCODE_HZ // 4, 2), np.float32), "fltp", hz=ENCODE_HZ, position=0)
+    with av.open(sound, "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=ENCODE_HZ)
+        stream.codec_context.thread_count = 1
+        for frame in (silence, None):
+            container.mux(stream.encode(frame))
+    if not hasattr(os, "memfd_create"):
+        return
+    with contextlib.suppress(DubbingError, OSError), open(os.memfd_create("warm-up"), "wb") as file:
+        file.write(sound.getvalue())
+        file.flush()
+        info = probe(Path(f"/proc/self/fd/{file.fileno()}"))
+        for hz in (ENCODE_HZ, ASR_HZ):
+            list(decode_audio(info, info.audio[0], hz=hz, channels="mono"))
 
 
 def _report_ended(children: dict[int, int]) -> None:

@@ -202,6 +202,32 @@ def test_one_track_is_extracted_in_the_sandbox(tmp_path: Path) -> None:
         sandbox.extract(info, tmp_path / "no" / "none.mka", info.audio[0].index, with_video=False, config=config)
 
 
+def test_a_file_is_described_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    ask = sandbox._ask
+    monkeypatch.setattr(sandbox, "_ask", lambda *given: (asked.append(given[0]), ask(*given))[1])
+    path, config = sound(tmp_path / "a.mka"), MediaConfig()
+    first = sandbox.inspect(path, config)
+    assert sandbox.inspect(path, config) == first == probe(path, config)
+    assert len(asked) == 1
+    sound(path, 2.0)
+    assert sandbox.inspect(path, config).duration_s == pytest.approx(2.0, abs=0.1)
+    with pytest.raises(MediaError, match=r"max_duration_s"):
+        sandbox.inspect(path, MediaConfig(max_duration_s=1.0))
+    path.unlink()
+    with pytest.raises(MediaError, match="no such file"):
+        sandbox.inspect(path, config)
+
+
+def test_what_each_child_needs_is_ready_before_it_begins() -> None:
+    program = (
+        "import sys; from cluster.media import allowed, sandbox_process; sandbox_process._warm_up();"
+        "print(allowed._decoders.cache_info().currsize, 'av.subtitles' in sys.modules)"
+    )
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert made.stdout.split() == ["1", "True"]
+
+
 def test_a_server_that_was_killed_is_started_again(tmp_path: Path) -> None:
     path = sound(tmp_path / "a.mka")
     assert len(listen(path)) == 3 * 16_000
