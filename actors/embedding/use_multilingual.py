@@ -5,9 +5,10 @@ One space for 16 languages, so a Portuguese span may be compared with an English
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from actors import languages
 from actors.embedding._text import CHARACTERS_PER_TOKEN, text_failure
@@ -87,10 +88,16 @@ class Engine(BaseEngine[EmbedRequest, Embedding]):
 
 
 def _threads(num_threads: int) -> AbstractContextManager[object]:
-    from threadpoolctl import threadpool_limits
-
-    limits: AbstractContextManager[object] = threadpool_limits(num_threads, user_api="blas")
+    limits: AbstractContextManager[object] = _blas().limit(limits=num_threads)
     return limits
+
+
+@functools.cache
+def _blas() -> Any:
+    """The BLAS libraries of this process. Finding them takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
 
 
 def _is_supported(language: str) -> bool:

@@ -113,3 +113,21 @@ def test_constants_of_ab_are_those_of_the_comparison() -> None:
     assert get_args(ab.MetricName) == tuple(Metric)
     assert ab.DEFAULT_METRIC == PRIMARY
     assert ab.MIN_RESAMPLES == MIN_RESAMPLES
+
+
+def test_a_command_computes_with_one_blas_thread() -> None:
+    """Others spin while they wait for work: a third of the service's CPU went into that."""
+    program = """
+import typer
+from cluster.cli.options import run_app
+app = typer.Typer()
+@app.command()
+def command() -> None:
+    import numpy
+    from threadpoolctl import threadpool_info
+    print([library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"])
+run_app(app)
+"""
+    variables = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=variables)
+    assert set(json.loads(ended.stdout)) == {1}
