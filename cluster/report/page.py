@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import yaml
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from actors.languages import display_name
+from cluster.config.load import dump_yaml
 from cluster.flags import Flag
 from cluster.manifest import Manifest, SummaryRecord, UtteranceRecord, replace_text
 from cluster.quality import Metric
@@ -158,7 +158,7 @@ def _render(manifest: Manifest, audio: Sequence[ReportAudio]) -> str:
         flags_of_lines=sorted({flag for dub in manifest.dubs for line in dub.utterances for flag in line.flags}),
         num_flagged=sum(utterance.needs_look for dub in manifest.dubs for utterance in dub.utterances),
         engines=_engines(manifest.config),
-        config_yaml=yaml.safe_dump(manifest.config, sort_keys=False, allow_unicode=True),
+        config_yaml=dump_yaml(manifest.config),
         flag_meanings=FLAG_MEANINGS,
         metric_names=METRIC_NAMES,
         outcome_meanings=OUTCOME_MEANINGS,
