@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.machinery
-import importlib.util
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from cluster.compiled import part_of_scipy
 
 Section: TypeAlias = npt.NDArray[np.float64]
 """float64 (6,): b0, b1, b2, a0 = 1, a1, a2."""
@@ -41,24 +38,8 @@ def filtered(sections: Floats, samples: npt.ArrayLike, state: Floats) -> tuple[F
     """
     signal = np.array(samples, np.float64, order="C")[None]
     after = np.array(state, np.float64, order="C")[None]
-    _loop()(np.ascontiguousarray(sections), signal, after)
+    part_of_scipy("signal", "_sosfilt")._sosfilt(np.ascontiguousarray(sections), signal, after)
     return signal[0], after[0]
-
-
-@functools.cache
-def _loop() -> Callable[[Floats, Floats, Floats], None]:
-    """SciPy's compiled loop, from its file: to import ``scipy.signal`` takes a second of computing."""
-    import scipy
-
-    folder = Path(scipy.__file__).parent / "signal"
-    spec = importlib.machinery.PathFinder.find_spec("_sosfilt", [str(folder)])
-    if spec is None or spec.loader is None:  # a SciPy that keeps it elsewhere
-        from scipy.signal._sosfilt import _sosfilt
-
-        return _sosfilt
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module._sosfilt  # type: ignore[no-any-return]
 
 
 def _angle(cutoff_hz: float, q: float, sample_hz: int) -> tuple[float, float]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.types import Span
+from cluster.compiled import part_of_scipy
 from cluster.speakers.config import SpeakersConfig
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
@@ -30,6 +31,8 @@ RELIABLE_S = 1.0
 """Pieces from this length on are clustered; shorter ones follow."""
 MAX_CLUSTERED = 2000
 """Pieces that are clustered at most, evenly chosen: the work grows with their square."""
+AVERAGE_LINKAGE = 2
+"""SciPy's number of it."""
 CHANGE_COST = 0.35
 """Cosine similarity by which another speaker must be nearer, over a whole turn, to interrupt a stretch of speech."""
 CHANGE_COST_AFTER_PAUSE = 0.08
@@ -71,13 +74,11 @@ def keep_names(labels: Labels, before: Labels) -> Labels:
     """The same groups with the numbers of ``before`` where they are mostly those; ``before`` may be shorter."""
     if np.array_equal(labels[: len(before)], before):
         return labels  # numbers of others are higher: they appear later
-    from scipy.optimize import linear_sum_assignment  # slow to import, and most dubs do not need it
-
     num_known = int(before.max(initial=-1)) + 1
     num_groups = int(labels.max(initial=-1)) + 1
     shared = np.zeros((num_groups, num_known), np.int64)
     np.add.at(shared, (labels[: len(before)], before), 1)
-    rows, columns = linear_sum_assignment(-shared)
+    rows, columns = part_of_scipy("optimize", "_lsap").linear_sum_assignment(-shared)
     numbers = {int(row): int(column) for row, column in zip(rows, columns, strict=True) if shared[row, column]}
     fresh = num_known
     for group in range(num_groups):
@@ -111,16 +112,24 @@ def _own_likeness(voices: HeardVoices) -> float:
 
 
 def _groups(vectors: Vectors, likeness: float, config: SpeakersConfig, *, is_all: bool) -> Labels:
-    from scipy.cluster.hierarchy import fcluster, linkage
-
+    """Groups by average linkage of cosine distances, as ``scipy.cluster.hierarchy`` makes them."""
     if len(vectors) == 1:
         return np.zeros(1, np.int64)
-    tree = linkage(vectors, method="average", metric="cosine")
-    by_likeness = fcluster(tree, 1.0 - likeness, criterion="distance")
+    hierarchy = part_of_scipy("cluster", "_hierarchy")
+    tree = hierarchy.nn_chain(_distances(vectors), len(vectors), AVERAGE_LINKAGE)
+    groups = np.zeros(len(vectors), np.intc)
+    hierarchy.cluster_dist(tree, groups, 1.0 - likeness, len(vectors))
     most = config.max_count if config.count == "auto" else config.count
-    if (config.count != "auto" and is_all) or by_likeness.max() > most:
-        by_likeness = fcluster(tree, most, criterion="maxclust")
-    return np.asarray(by_likeness - 1, np.int64)
+    if (config.count != "auto" and is_all) or groups.max() > most:
+        hierarchy.cluster_maxclust_dist(tree, groups, len(vectors), most)
+    return np.asarray(groups - 1, np.int64)
+
+
+def _distances(vectors: Vectors) -> npt.NDArray[np.float64]:
+    """Cosine distances of all pairs, row by row: float64 (num_vectors * (num_vectors - 1) / 2,)."""
+    exact = vectors.astype(np.float64)
+    unit = exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-9)
+    return np.asarray((1.0 - unit @ unit.T)[np.triu_indices(len(unit), 1)])
 
 
 def _without_small(groups: Labels, voices: HeardVoices, chosen: Labels, config: SpeakersConfig) -> Labels:

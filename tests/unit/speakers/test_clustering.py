@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.cluster.hierarchy import fcluster, linkage
 
 from actors.types import Span
+from cluster.speakers import clustering
 from cluster.speakers.clustering import HeardVoices, cluster, in_order, keep_names
 from cluster.speakers.config import SpeakersConfig
 
@@ -97,3 +101,30 @@ def test_names_stay_when_more_is_heard() -> None:
     assert keep_names(np.array([1, 1, 0, 0, 2, 1]), before).tolist() == [0, 0, 1, 1, 2, 0]
     # A speaker who was two: the larger part keeps its name, nobody takes the other's.
     assert keep_names(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 1])).tolist() == [0, 0, 0, 0, 2]
+
+
+@pytest.mark.parametrize("count", ["auto", 3])
+@pytest.mark.parametrize("num_vectors", [2, 7, 60])
+def test_groups_are_those_of_scipy(num_vectors: int, count: int | str) -> None:
+    """Whose compiled part is used without the package around it, as importing that takes a second."""
+    random = np.random.default_rng(num_vectors)
+    vectors = random.standard_normal((num_vectors, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    config = SpeakersConfig.model_validate({"count": count})
+    tree = linkage(vectors, method="average", metric="cosine")
+    expected = fcluster(tree, 0.5, criterion="distance")
+    most = config.max_count if config.count == "auto" else config.count
+    if count != "auto" or expected.max() > most:
+        expected = fcluster(tree, most, criterion="maxclust")
+    np.testing.assert_array_equal(clustering._groups(vectors, 0.5, config, is_all=True), expected - 1)
+
+
+def test_clustering_imports_little() -> None:
+    program = (
+        "import sys, numpy as np; from cluster.speakers import clustering; from cluster.speakers.config import *;"
+        "clustering._groups(np.eye(3, dtype=np.float32), 0.5, SpeakersConfig(), is_all=True);"
+        "clustering.keep_names(np.array([0, 1, 1]), np.array([0, 0]));"
+        "print(sorted({'scipy.cluster', 'scipy.optimize', 'scipy.spatial'} & set(sys.modules)))"
+    )
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert made.stdout.strip() == "[]"
