@@ -27,8 +27,9 @@ from cluster.flags import Flag
 from cluster.manifest import Manifest
 from cluster.pipeline import Job
 from cluster.storage import locations
-from cluster.storage.http import describe, shown
+from cluster.storage.http import describe
 from cluster.storage.outputs import MANIFEST_NAME
+from cluster.storage.urls import shown
 from cluster.verdicts import VideoOutcome
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,6 @@ from pathlib import Path
 from cluster.config.schema import Config
 from cluster.pipeline import Job
 from cluster.storage import locations
-from cluster.storage.http import fetch
 
 
 @asynccontextmanager
@@ -49,6 +48,8 @@ async def _download_inputs(job: Job, folder: Path, config: Config) -> Job:
         to = folder / name / locations.name_of(location)
         await asyncio.to_thread(to.parent.mkdir)
         if locations.is_http(location):
+            from cluster.storage.http import fetch  # slow to import, and most inputs are files
+
             await fetch(location, to, config.fetch)
         else:
             await asyncio.to_thread(locations.download, location, to, config.fetch)

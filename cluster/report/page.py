@@ -17,10 +17,9 @@ import mimetypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from actors.languages import display_name
@@ -30,6 +29,9 @@ from cluster.manifest import Manifest, SummaryRecord, UtteranceRecord, replace_t
 from cluster.quality import Metric
 from cluster.report.figures import Figures, FitOutcome, figures_of, outcome_of
 from cluster.report.timeline import clock, timeline_of
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 FLAG_MEANINGS: Mapping[Flag, str] = {
     Flag.NO_SPEECH: "No speech was found: the output is the source, unchanged.",
@@ -241,6 +243,8 @@ def _file_url(name: str) -> str:
 
 def page_template(name: str, package: str = "cluster.report", **filters: Callable[..., str]) -> Template:
     """A page's template, with the filters of all pages and its own ``filters``."""
+    from jinja2 import Environment, StrictUndefined  # slow to import, and needed last
+
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"clock": clock, "language_name": language_name, "number": number, **filters}
     return environment.from_string(resource(name, package))

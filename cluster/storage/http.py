@@ -20,6 +20,7 @@ import tenacity
 
 from actors.errors import MediaError
 from cluster.storage.config import FetchConfig
+from cluster.storage.urls import one_line, shown
 
 CHUNK_BYTES = 1 << 20
 MAX_PORT = 65535
@@ -111,20 +112,6 @@ def _removed_on_failure(file: Path) -> Iterator[None]:
     except BaseException:
         file.unlink(missing_ok=True)
         raise
-
-
-def shown(url: str) -> str:
-    """The URL for messages and logs: without a password, and without a query, which may hold a signature."""
-    try:
-        parsed = httpx.URL(url)
-        return str(parsed.copy_with(userinfo=b"", query=None, fragment=None))
-    except (httpx.InvalidURL, TypeError, ValueError):
-        return "the URL"
-
-
-def one_line(error: Exception) -> str:
-    """The error's message on one line; its type's name if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 async def _fetch(url: str, to: Path, config: FetchConfig) -> None:

@@ -23,9 +23,9 @@ from actors.durable import make_folder as make_local_folder
 from actors.errors import ConfigError, MediaError
 from cluster.storage.config import FetchConfig
 from cluster.storage.files import replace_bytes
-from cluster.storage.http import one_line, shown
 from cluster.storage.outputs import MANIFEST_NAME, REPORT_NAME
 from cluster.storage.suffixes import MEDIA_SUFFIXES
+from cluster.storage.urls import one_line, shown
 
 T = TypeVar("T")
 

@@ -22,7 +22,8 @@ from cluster.batch.items import Item, jobs_of
 from cluster.batch.ledger import Fingerprints
 from cluster.config.load import load_config
 from cluster.storage.config import FetchConfig
-from cluster.storage.http import describe, fetch, is_public, post, shown
+from cluster.storage.http import describe, fetch, is_public, post
+from cluster.storage.urls import shown
 
 BODY = bytes(range(256)) * 64
 PACKED = gzip.compress(gzip.compress(bytes(400_000_000), 1))
