@@ -37,7 +37,7 @@ class KeyLimits(Section):
     max_streamed_dubs: int = Field(default=2, ge=1)
     """Running dubs of ``POST /v1/dub/stream``, for each dispatcher."""
     max_active_dubs: int = Field(default=16, ge=1)
-    """Dubs that are waiting or running."""
+    """Dubs that are being uploaded, waiting or running."""
     media_s_per_day: float = Field(default=48 * 3600.0, gt=0)
     """Media accepted for dubbing within any 24 hours, counted once for each target language, each time it is made."""
     max_stored_bytes: int = Field(default=200 * 2**30, ge=1)
