@@ -187,10 +187,7 @@ def _frames(
             continue
         for frame in decoded:
             start_s = frame.time - origin_s if frame.pts is not None and frame.time is not None else None
-            samples = _as_float(frame)
-            if samples.shape[1] != num_channels:
-                names = tuple(channel.name for channel in frame.layout.channels)
-                samples = to_channels(samples, names, num_channels)
+            samples = _samples_of(frame, num_channels)
             yield _Frame(start_s=start_s, samples=samples, hz=frame.sample_rate, after_loss=lost)
             lost = False
 
@@ -207,6 +204,14 @@ def _not_endless(frames: Iterator[_Frame], info: MediaInfo, config: MediaConfig)
                 "its times repeat; convert it, or raise media.max_decoded_ratio"
             )
         yield frame
+
+
+def _samples_of(frame: AudioFrame, num_channels: int) -> Samples:
+    """float32 (num_samples, num_channels)"""
+    samples = _as_float(frame)
+    if samples.shape[1] == num_channels:
+        return samples
+    return to_channels(samples, tuple(channel.name for channel in frame.layout.channels), num_channels)
 
 
 def _as_float(frame: AudioFrame) -> Samples:

@@ -67,7 +67,7 @@ class Uploads:
         self._under_way.discard(upload)
 
     def added_to(self, usage: Usage, owner: str) -> Usage:
-        """What the owner will have used once all uploads have ended."""
+        """The owner's usage once all uploads have become dubs."""
         own = [upload for upload in self._under_way if upload.owner == owner]
         return dataclasses.replace(
             usage,
