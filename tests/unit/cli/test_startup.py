@@ -131,3 +131,13 @@ run_app(app)
     variables = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=variables)
     assert set(json.loads(ended.stdout)) == {1}
+
+
+def test_a_dub_of_a_file_waits_for_no_import_that_it_needs_late_or_never() -> None:
+    program = (
+        "import sys; import cluster.batch.items, cluster.batch.runner, cluster.cli.display, cluster.pools.ray_session;"
+        "unused = {'httpx', 'jinja2', 'sacrebleu', 'jiwer', 'aiohttp', 'scipy.signal', 'scipy.cluster', 'scipy.stats'};"
+        "print(sorted(unused & set(sys.modules)))"
+    )
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert made.stdout.strip() == "[]"
