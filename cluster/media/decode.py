@@ -246,8 +246,7 @@ class _Run:
         self._hz = in_hz
         self._num_in = 0
         self._chunk: list[Samples] = []
-        self._chunk_end = round(CHUNK_S * in_hz)
-        """Count of samples at which the chunk is full."""
+        self._chunk_s = 0.0
         self._empty = np.zeros((0, num_channels), np.float32)
         self._resampler = soxr.ResampleStream(in_hz, out_hz, num_channels, np.float32) if in_hz != out_hz else None
 
@@ -261,14 +260,13 @@ class _Run:
         tolerance_s = 1.0 / self._hz if frame.after_loss else JITTER_S
         return frame.start_s is None or abs(frame.start_s - self.end_s) <= tolerance_s
 
-    def add(self, samples: Samples) -> Samples:
-        """The resampled chunk that these samples complete; none if they do not."""
+    def add(self, samples: Samples, wanted_s: float) -> Samples:
+        """The resampled chunk that these samples complete; none if they do not. It is shorter if less is wanted."""
         self._num_in += len(samples)
-        self._chunk.append(samples)
-        if self._num_in < self._chunk_end:
-            return self._empty
-        self._chunk_end = self._num_in + round(CHUNK_S * self._hz)
-        return self._resampled(last=False)
+        if len(samples):
+            self._chunk.append(samples)
+            self._chunk_s += len(samples) / self._hz
+        return self._empty if self._chunk_s < min(CHUNK_S, wanted_s) else self._resampled(last=False)
 
     def flush(self) -> Samples:
         return self._resampled(last=True)
@@ -276,6 +274,7 @@ class _Run:
     def _resampled(self, *, last: bool) -> Samples:
         samples = np.concatenate([self._empty, *self._chunk])
         self._chunk.clear()
+        self._chunk_s = 0.0
         if self._resampler is None:
             return samples
         resampled: Samples = self._resampler.resample_chunk(samples, last=last)
@@ -311,7 +310,7 @@ def _on_timeline(
                 position += len(piece)
                 yield piece
             run = _Run(start_s, frame.hz, hz, num_channels)
-        piece = run.add(samples)
+        piece = run.add(samples, (num_samples - position) / hz)
         position += len(piece)
         yield piece
         if position >= num_samples:

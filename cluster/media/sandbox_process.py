@@ -80,7 +80,8 @@ def main() -> None:
     """Fork for every pair of descriptors that comes through standard input; end when that is closed."""
     logging.disable()
     _leave_network()
-    _warm_up()
+    with contextlib.suppress(Exception):  # it saves time, no more
+        _warm_up()
     gc.freeze()
     control = socket.socket(fileno=0)
     awake, wake = os.pipe()
@@ -120,9 +121,7 @@ def _warm_up() -> None:
         stream.codec_context.thread_count = 1
         for frame in (silence, None):
             container.mux(stream.encode(frame))
-    if not hasattr(os, "memfd_create"):
-        return
-    with contextlib.suppress(DubbingError, OSError), open(os.memfd_create("warm-up"), "wb") as file:
+    with open(os.memfd_create("warm-up"), "wb") as file:
         file.write(sound.getvalue())
         file.flush()
         info = probe(Path(f"/proc/self/fd/{file.fileno()}"))
