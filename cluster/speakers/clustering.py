@@ -126,8 +126,8 @@ def _groups(vectors: Vectors, likeness: float, config: SpeakersConfig, *, is_all
 
 
 def _distances(vectors: Vectors) -> npt.NDArray[np.float64]:
-    """Cosine distances of all pairs, row by row: float64 (num_vectors * (num_vectors - 1) / 2,)."""
-    exact = vectors.astype(np.float64)
+    """Cosine distances of all pairs, row by row: float64 (num_vectors * (num_vectors - 1) / 2,); NaN counts as 0."""
+    exact = np.nan_to_num(vectors.astype(np.float64))
     unit = exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-9)
     return np.asarray((1.0 - unit @ unit.T)[np.triu_indices(len(unit), 1)])
 

@@ -205,7 +205,7 @@ async def regenerate(
     edits = {edit.utterance_id for edit in await dispatcher.jobs.edits(project_id)}
     edited = [segment for segment in await _segments(view, language_id, dispatcher) if segment.id in edits]
     await dispatcher.jobs.check_room(caller.owner, caller.limits)
-    await dispatcher.jobs.make_again(caller.owner, project_id, caller.limits)
+    view = await dispatcher.jobs.make_again(caller.owner, project_id, caller.limits)
     dispatcher.runner.wake(view.dub)
     return Regenerated(
         regenerated_segment_ids=[segment.id for segment in edited],

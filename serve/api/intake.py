@@ -145,11 +145,8 @@ async def _admit_dub(request: Request) -> AsyncIterator[None]:
     num_bytes = await _admit(request)
     dispatcher: Dispatcher = request.app.state.dispatcher
     caller: Caller = request.state.caller
-    repeated = request.headers.get("idempotency-key")
-    if repeated is not None and await dispatcher.jobs.find_repeated(caller.owner, repeated) is not None:
-        yield
-        return
-    async with dispatcher.jobs.uploading(caller.owner, caller.limits, num_bytes or 0):
+    key = request.headers.get("idempotency-key")
+    async with dispatcher.jobs.uploading(caller.owner, caller.limits, num_bytes or 0, key):
         yield
 
 

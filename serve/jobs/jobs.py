@@ -115,13 +115,20 @@ class Jobs:
             return (await session.scalars(query)).one_or_none()
 
     @asynccontextmanager
-    async def uploading(self, owner: str, limits: KeyLimits, num_bytes: int) -> AsyncIterator[None]:
+    async def uploading(
+        self, owner: str, limits: KeyLimits, num_bytes: int, idempotency_key: str | None = None
+    ) -> AsyncIterator[None]:
         """Keep a place for a dub until it is created inside, or until the end. Raises CapacityError, ServiceFullError.
 
-        ``num_bytes`` is the size of the upload; 0 if it is unknown.
+        ``num_bytes`` is the size of the upload; 0 if it is unknown. A repeated request needs no place.
         """
+        if idempotency_key is not None and (
+            self.uploads.has(owner, idempotency_key) or await self.find_repeated(owner, idempotency_key) is not None
+        ):
+            yield
+            return
         await self.check_room(owner, limits, num_bytes)
-        upload = Upload(owner=owner, num_bytes=num_bytes)
+        upload = Upload(owner=owner, num_bytes=num_bytes, idempotency_key=idempotency_key)
         self.uploads.begin(upload)
         _UPLOAD.set(upload)
         try:

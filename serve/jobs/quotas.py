@@ -39,6 +39,7 @@ class Usage:
     stored_bytes: int
     media_s: float
     """Media counted against its day."""
+    uploading_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -48,6 +49,7 @@ class Upload:
     owner: str
     num_bytes: int
     """As the request says; 0 if it does not."""
+    idempotency_key: str | None = None
 
 
 class Uploads:
@@ -66,6 +68,10 @@ class Uploads:
         """Free its place, if that was not done before."""
         self._under_way.discard(upload)
 
+    def has(self, owner: str, idempotency_key: str) -> bool:
+        """True if the same request is under way."""
+        return any(upload.owner == owner and upload.idempotency_key == idempotency_key for upload in self._under_way)
+
     def added_to(self, usage: Usage, owner: str) -> Usage:
         """The owner's usage once all uploads have become dubs."""
         own = [upload for upload in self._under_way if upload.owner == owner]
@@ -73,7 +79,7 @@ class Uploads:
             usage,
             num_queued=usage.num_queued + len(self._under_way),
             num_active=usage.num_active + len(own),
-            stored_bytes=usage.stored_bytes + sum(upload.num_bytes for upload in own),
+            uploading_bytes=sum(upload.num_bytes for upload in own),
         )
 
 
@@ -112,6 +118,12 @@ def check_usage(usage: Usage, limits: KeyLimits, *, max_queued: int, more_bytes:
             f"a key's dubs may take {limits.max_stored_bytes} bytes; this one's take {usage.stored_bytes} and "
             f"{more_bytes} would be added; delete some",
             retry_after_s=RETRY_NEXT_DAY_S,
+        )
+    if usage.stored_bytes + usage.uploading_bytes + more_bytes > limits.max_stored_bytes:
+        raise CapacityError(
+            f"a key's dubs may take {limits.max_stored_bytes} bytes; this one's take {usage.stored_bytes}, "
+            f"{usage.uploading_bytes} are being uploaded and {more_bytes} would be added; wait for the uploads to end",
+            retry_after_s=RETRY_WHEN_FULL_S,
         )
     _check_day(usage.media_s, media_s, limits)
 

@@ -45,12 +45,23 @@ async def test_bytes_and_places_of_all_are_kept_too(tmp_path: Path) -> None:
     async with Database.open(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as database:
         jobs = Jobs(database, max_queued=2)
         async with jobs.uploading("a", LIMITS, 600):
-            with pytest.raises(CapacityError, match="take 600 and 500 would be added"):
+            with pytest.raises(CapacityError, match="600 are being uploaded and 500 would be added") as refused:
                 await jobs.check_room("a", LIMITS, 500)
+            assert refused.value.retry_after_s == 30.0
             async with jobs.uploading("b", LIMITS, 500):
                 with pytest.raises(ServiceFullError):
                     await jobs.check_room("c", LIMITS)
         await jobs.check_room("a", LIMITS, 500)
+
+
+async def test_a_repeated_request_takes_no_second_place(tmp_path: Path) -> None:
+    limits = KeyLimits(max_active_dubs=1)
+    async with Database.open(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as database:
+        jobs = Jobs(database, max_queued=100)
+        async with jobs.uploading("a", limits, 0, "key"), jobs.uploading("a", limits, 0, "key"):
+            with pytest.raises(CapacityError):
+                async with jobs.uploading("a", limits, 0, "another"):
+                    raise AssertionError
 
 
 @pytest.mark.parametrize(
