@@ -130,21 +130,20 @@ async def check_space(dispatcher: Dispatcher, num_bytes: int) -> None:
         raise ServiceFullError("there must be disk space for an upload; there is none now; try again later", 30.0)
 
 
-async def _admit(request: Request) -> int | None:
-    """Check space before the body of a request is read. Returns its size, None if unknown. Raises ServiceFullError."""
+@asynccontextmanager
+async def _admitted(request: Request, *, makes_dub: bool) -> AsyncIterator[None]:
+    """Check space before the body of a request is read, and for a dub keep a place of its owner's.
+
+    Raises ServiceFullError, CapacityError.
+    """
     dispatcher: Dispatcher = request.app.state.dispatcher
+    caller: Caller = request.state.caller
     length = request.headers.get("content-length", "")
     num_bytes = int(length) if length.isdigit() else None
     await check_space(dispatcher, dispatcher.settings.max_upload_bytes if num_bytes is None else num_bytes)
-    return num_bytes
-
-
-@asynccontextmanager
-async def _admit_dub(request: Request) -> AsyncIterator[None]:
-    """The same, with a place of its owner's kept for the dub. Raises ServiceFullError, CapacityError."""
-    num_bytes = await _admit(request)
-    dispatcher: Dispatcher = request.app.state.dispatcher
-    caller: Caller = request.state.caller
+    if not makes_dub:
+        yield
+        return
     key = request.headers.get("idempotency-key")
     async with dispatcher.jobs.uploading(caller.owner, caller.limits, num_bytes or 0, key):
         yield
@@ -153,27 +152,22 @@ async def _admit_dub(request: Request) -> AsyncIterator[None]:
 class UploadRoute(APIRoute):
     """A route whose body is read only if there is room for it. FastAPI reads a form before any dependency runs."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def admitted(request: Request) -> Response:
-            await _admit(request)
-            return await handle(request)
-
-        return admitted
-
-
-class DubUploadRoute(APIRoute):
-    """The same, for a route that makes a dub: its owner's limits must allow one more."""
+    makes_dub = False
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def admitted(request: Request) -> Response:
-            async with _admit_dub(request):
+            async with _admitted(request, makes_dub=self.makes_dub):
                 return await handle(request)
 
         return admitted
+
+
+class DubUploadRoute(UploadRoute):
+    """The same, for a route that makes a dub: its owner's limits must allow one more."""
+
+    makes_dub = True
 
 
 async def remove(dub_id: str, caller: Caller, dispatcher: Dispatcher) -> None:

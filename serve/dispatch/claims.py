@@ -86,12 +86,10 @@ class JobRunner:
         return len(self._running)
 
     @property
-    def _is_full(self) -> bool:
-        return len(self._running) >= self._max_jobs
-
-    @property
-    def _owners(self) -> set[str]:
-        return {running.owner for running in self._running.values()}
+    def _barred(self) -> set[str]:
+        """Owners whose jobs are not claimed now: the places beyond ``max_jobs`` are for those who have no job here."""
+        is_full = len(self._running) >= self._max_jobs
+        return {running.owner for running in self._running.values()} if is_full else set()
 
     async def load(self) -> dict[str, float]:
         """The dubs ``running`` here and ``waiting`` for any dispatcher, as numbers of dispatchers to keep busy."""
@@ -102,10 +100,10 @@ class JobRunner:
         return {"running": len(self._running) / self._max_jobs, "waiting": num_waiting / self._max_jobs}
 
     def wake(self, new: Dub) -> None:
-        """Claim now, because there is a new job; but not if the only places left are for owners who have none here."""
+        """Claim now, because there is a new job, if its owner's may be claimed."""
         if not new.is_fetched:
             self._fetcher.wake()
-        elif not self._is_full or new.owner not in self._owners:
+        elif new.owner not in self._barred:
             self._loop.wake()
 
     def cancel(self, dub_id: str) -> None:
@@ -150,13 +148,11 @@ class JobRunner:
     async def _claim(self) -> tuple[Dub, tuple[str, ...]] | None:
         """The next job. After an outage of the database, running jobs of others are left alone for one lease.
 
-        Their dispatchers could not renew their leases during the outage. The places beyond ``max_jobs`` are for owners
-        who have no job here.
+        Their dispatchers could not renew their leases during the outage.
         """
-        owners = self._owners if self._is_full else set()
         try:
             return await self._leases.claim(
-                resume=time.monotonic() > self._resumes_s, under_way=tuple(self._running), not_of=owners
+                resume=time.monotonic() > self._resumes_s, under_way=tuple(self._running), not_of=self._barred
             )
         except UNREACHABLE:
             self._resumes_s = time.monotonic() + self._settings.lease_s

@@ -102,13 +102,20 @@ def test_streams_of_one_key_are_limited(service: Running, silent: str) -> None:
         one.post(f"/v1/dubs/{dub_id}/cancel").raise_for_status()
 
 
-def only_headers(service: Running, key: str, path: str, length: int) -> str:
-    """The answer to a request whose body never comes."""
+@contextlib.contextmanager
+def without_body(service: Running, key: str, path: str, length: int) -> Iterator[socket.socket]:
+    """A connection with a request whose body never comes."""
     with socket.create_connection(("127.0.0.1", httpx.URL(service.url).port or 0)) as raw:
         raw.sendall(
             f"POST {path} HTTP/1.1\r\nhost: localhost\r\nxi-api-key: {key}\r\ncontent-length: {length}\r\n"
             "content-type: multipart/form-data; boundary=b\r\n\r\n".encode()
         )
+        yield raw
+
+
+def only_headers(service: Running, key: str, path: str, length: int) -> str:
+    """The answer to such a request."""
+    with without_body(service, key, path, length) as raw:
         raw.settimeout(PATIENCE_S)
         return raw.recv(4000).decode()
 
@@ -125,11 +132,7 @@ def test_an_upload_that_does_not_come_keeps_its_keys_place(service: Running) -> 
     """Without that, all uploads of a flood would be received and inspected, to be refused then."""
     uploads = service.dispatcher.jobs.uploads
     with service.client(SMALL) as client:
-        with socket.create_connection(("127.0.0.1", httpx.URL(service.url).port or 0)) as raw:
-            raw.sendall(
-                f"POST /v1/dubs HTTP/1.1\r\nhost: localhost\r\nxi-api-key: {SMALL}\r\ncontent-length: 1000\r\n"
-                "content-type: multipart/form-data; boundary=b\r\n\r\n".encode()
-            )
+        with without_body(service, SMALL, "/v1/dubs", 1000):
             while not uploads._under_way:
                 time.sleep(0.01)
             refused = upload(client)
