@@ -20,21 +20,24 @@ def few_services() -> Iterator[None]:
     Ray also imports all that its dashboard needs, to know whether it is installed: 0.4 s of computing. It is, because
     raydub requires ``ray[default]``.
     """
-    init, start_api_server = RayParams.__init__, Node.start_api_server
-    dependency_error = utils.get_dashboard_dependency_error
+    init = RayParams.__init__
 
     def init_with_few(self: RayParams, *args: Any, **options: Any) -> None:
         init(self, *args, **{**options, "no_monitor": True, "include_log_monitor": False})
 
-    setattr(RayParams, "__init__", init_with_few)  # noqa: B010 -- so written, it is checked as any value is
-    setattr(Node, "start_api_server", _start_nothing)  # noqa: B010
-    setattr(utils, "get_dashboard_dependency_error", lambda: None)  # noqa: B010
+    changes: list[tuple[Any, str, Any]] = [
+        (RayParams, "__init__", init_with_few),
+        (Node, "start_api_server", _start_nothing),
+        (utils, "get_dashboard_dependency_error", lambda: None),
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
     try:
+        for owner, name, value in changes:
+            setattr(owner, name, value)
         yield
     finally:
-        setattr(utils, "get_dashboard_dependency_error", dependency_error)  # noqa: B010
-        setattr(RayParams, "__init__", init)  # noqa: B010
-        setattr(Node, "start_api_server", start_api_server)  # noqa: B010
+        for owner, name, value in before:
+            setattr(owner, name, value)
 
 
 def _start_nothing(node: Node, **_: object) -> None:
