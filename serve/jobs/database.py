@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import aiosqlite
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
@@ -43,6 +40,7 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 
 from actors.errors import ConfigError
 from cluster.pools.fairness import AdmissionLimiter
+from serve.jobs import sqlite
 from serve.jobs.file_systems import remote_type
 from serve.threads import OWNER
 
@@ -151,7 +149,7 @@ def _engine(url: str) -> AsyncEngine:
             if parsed.database:
                 _check_local(Path(parsed.database))
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            options = {"connect_args": {"timeout": BUSY_TIMEOUT_S, "async_creator_fn": _connect_sqlite}}
+            options = {"connect_args": {"timeout": BUSY_TIMEOUT_S, "async_creator_fn": sqlite.connect}}
             options["pool_size"] = NUM_SQLITE_CONNECTIONS
         engine = create_async_engine(parsed, **options)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
@@ -171,26 +169,6 @@ def _check_local(file: Path) -> None:
             f"a database of SQLite must be on a disk of this machine; {file} is on {kind}, where it would be damaged; "
             "set serve.database_url or RAYDUB_DATABASE_URL to a PostgreSQL database, or to a local file"
         )
-
-
-def _connect_sqlite(database: str, **options: Any) -> aiosqlite.Connection:
-    """A connection that rolls back before it closes.
-
-    SQLAlchemy closes the connection of a task that is cancelled in a transaction. SQLite really closes it only when
-    no statement of it is referenced any more, and a traceback can hold one for long. Until then the database is
-    locked for other writers.
-    """
-    connection = aiosqlite.connect(database, **options)
-    connection._thread.daemon = True  # as SQLAlchemy sets it
-    close = connection.close
-
-    async def roll_back_and_close() -> None:
-        with contextlib.suppress(sqlite3.Error, ValueError):  # already closed
-            await connection.rollback()
-        await close()
-
-    connection.close = roll_back_and_close  # type: ignore[method-assign]
-    return connection
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
