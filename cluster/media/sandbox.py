@@ -17,7 +17,7 @@ import logging
 import os
 import pickle
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -205,7 +205,12 @@ def _checked(kind: bytes, payload: bytearray) -> Any:
 
 
 def _as(kind: type[T], content: Any) -> T:
-    return TypeAdapter(kind).validate_python(content)
+    made: T = _adapter(kind).validate_python(content)
+    return made
+
+
+_adapter: Callable[[Any], TypeAdapter[Any]] = functools.cache(TypeAdapter)
+"""Each is built once: that takes as long as to open a small file."""
 
 
 def _session(path: Path, config: MediaConfig, limits: Limits, operation: str, arguments: tuple[Any, ...]) -> Connection:

@@ -20,7 +20,7 @@ import struct
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,8 +76,16 @@ class Request(NamedTuple):
     """The working folder, from which relative paths count."""
 
 
+class Spare(NamedTuple):
+    """A process that was forked before its request came, and waits for it."""
+
+    pid: int
+    control: socket.socket
+    """Takes the socket of a request; the process ends when this is closed."""
+
+
 def main() -> None:
-    """Fork for every pair of descriptors that comes through standard input; end when that is closed."""
+    """Have a process serve each pair of descriptors that comes through standard input; end when that is closed."""
     logging.disable()
     _leave_network()
     with contextlib.suppress(Exception):  # it saves time, no more
@@ -90,6 +98,7 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(wake)
     children: dict[int, int] = {}
+    spare = _fork([awake, wake])
     while True:
         ready, _, _ = select.select([control.fileno(), awake], [], [])
         if awake in ready:
@@ -103,13 +112,41 @@ def main() -> None:
                 os.kill(pid, signal.SIGKILL)
             os._exit(0)
         data, status = descriptors
-        pid = os.fork()
-        if pid == 0:
-            for other in (*children.values(), status, awake, wake, 0):
-                os.close(other)
-            _serve(socket.socket(fileno=data))
+        while not _handed(data, spare):
+            spare = _fork([*children.values(), status, awake, wake])
         os.close(data)
-        children[pid] = status
+        children[spare.pid] = status
+        spare = _fork([*children.values(), awake, wake])
+
+
+def _fork(not_its_own: Iterable[int]) -> Spare:
+    """A process that does the request it is given, without these descriptors."""
+    near, far = socket.socketpair()
+    pid = os.fork()
+    if pid != 0:
+        far.close()
+        return Spare(pid, near)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    near.close()
+    for descriptor in (*not_its_own, 0):
+        os.close(descriptor)
+    with far:
+        _, descriptors, _, _ = socket.recv_fds(far, 1, 1)
+    if not descriptors:
+        os._exit(0)
+    _serve(socket.socket(fileno=descriptors[0]))
+    raise AssertionError("unreachable: it ends the process")
+
+
+def _handed(data: int, spare: Spare) -> bool:
+    """False if the process that was to do it has been killed."""
+    with spare.control:
+        try:
+            socket.send_fds(spare.control, [b"."], [data])
+        except ConnectionError:
+            return False
+        return True
 
 
 def _warm_up() -> None:
@@ -130,15 +167,15 @@ def _warm_up() -> None:
 
 
 def _report_ended(children: dict[int, int]) -> None:
-    """Tell the exit status of each child that ended."""
-    while children:
-        pid, wait_status = os.waitpid(-1, os.WNOHANG)
-        if pid == 0:
-            return
-        status = children.pop(pid)
-        with contextlib.suppress(OSError):
-            os.write(status, str(os.waitstatus_to_exitcode(wait_status)).encode())
-        os.close(status)
+    """Tell the exit status of each child that ended; nobody waits for that of one without a request."""
+    with contextlib.suppress(ChildProcessError):  # none is left
+        while (ended := os.waitpid(-1, os.WNOHANG))[0] != 0:
+            status = children.pop(ended[0], None)
+            if status is None:
+                continue
+            with contextlib.suppress(OSError):
+                os.write(status, str(os.waitstatus_to_exitcode(ended[1])).encode())
+            os.close(status)
 
 
 def _leave_network() -> None:
@@ -151,8 +188,6 @@ def _leave_network() -> None:
 
 def _serve(data: socket.socket) -> None:
     """Do one request and end the process."""
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # nobody waits any more
     size = struct.unpack("!I", data.recv(4, socket.MSG_WAITALL))[0]
     # From the process that dubs, which is trusted.

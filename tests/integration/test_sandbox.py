@@ -13,6 +13,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
@@ -236,6 +237,30 @@ def test_a_server_that_was_killed_is_started_again(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert len(listen(path)) == 3 * 16_000
+
+
+def test_a_process_that_was_killed_before_its_request_is_replaced(tmp_path: Path) -> None:
+    path = sound(tmp_path / "a.mka")
+    assert len(listen(path)) == 3 * 16_000
+    process = sandbox_server.server()._process
+    assert process is not None
+    for _ in range(2):
+        for spare in (spares := psutil.Process(process.pid).children()):
+            spare.kill()
+        assert not psutil.wait_procs(spares, timeout=30)[1]
+        assert len(listen(path)) == 3 * 16_000
+    assert process.poll() is None
+
+
+def test_no_process_outlives_its_server(tmp_path: Path) -> None:
+    assert len(listen(sound(tmp_path / "a.mka"))) == 3 * 16_000
+    process = sandbox_server.server()._process
+    assert process is not None
+    spares = psutil.Process(process.pid).children()
+    assert spares
+    process.kill()
+    process.wait()
+    assert not psutil.wait_procs(spares, timeout=30)[1]
 
 
 def test_sound_that_repeats_its_times_is_not_decoded_for_ever(tmp_path: Path) -> None:
