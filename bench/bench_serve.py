@@ -97,9 +97,11 @@ async def create(client: httpx.AsyncClient, name: str, talk: bytes) -> str:
 
 async def ended(client: httpx.AsyncClient, dub_id: str) -> str:
     while True:
-        state = (await client.get(f"/v1/dubs/{dub_id}")).raise_for_status().json()["state"]
-        if state not in ("queued", "running"):
-            return str(state)
+        dub = (await client.get(f"/v1/dubs/{dub_id}")).raise_for_status().json()
+        if (state := str(dub["state"])) not in ("queued", "running"):
+            if state != "done":
+                print(dub_id, state, dub.get("error"), flush=True)
+            return state
         await asyncio.sleep(0.5)
 
 

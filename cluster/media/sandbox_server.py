@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import select
 import socket
@@ -124,11 +123,17 @@ class Server:
         return self._control
 
 
+_server = Server()
+
+
 def server() -> Server:
-    """The server of this process; another one after a fork."""
-    return _server_of(os.getpid())
+    """The server of this process."""
+    return _server
 
 
-@functools.lru_cache(maxsize=1)
-def _server_of(pid: int) -> Server:
-    return Server()
+def _renew() -> None:
+    global _server
+    _server = Server()
+
+
+os.register_at_fork(after_in_child=_renew)

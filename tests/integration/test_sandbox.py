@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -29,12 +28,10 @@ from tests.standins import hostile_media
 
 
 @pytest.fixture
-def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sandbox server of ``tests.standins.hostile_media``."""
     monkeypatch.setattr(sandbox_server, "PROGRAM", hostile_media.PROGRAM)
-    sandbox_server._server_of.cache_clear()
-    yield
-    sandbox_server._server_of.cache_clear()
+    monkeypatch.setattr(sandbox_server, "_server", sandbox_server.Server())
 
 
 def sound(path: Path, duration_s: float = 3.0) -> Path:
@@ -250,6 +247,15 @@ def test_a_process_that_was_killed_before_its_request_is_replaced(tmp_path: Path
         assert not psutil.wait_procs(spares, timeout=30)[1]
         assert len(listen(path)) == 3 * 16_000
     assert process.poll() is None
+
+
+def test_a_fork_has_a_server_of_its_own() -> None:
+    program = (
+        "import os; from cluster.media.sandbox_server import server; first = server(); pid = os.fork();"
+        "os._exit(server() is first) if pid == 0 else print(server() is first, os.waitpid(pid, 0)[1])"
+    )
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert made.stdout.split() == ["True", "0"]
 
 
 def test_no_process_outlives_its_server(tmp_path: Path) -> None:
