@@ -3,7 +3,8 @@
     python bench/bench_serve.py [--parts live,load,overhead] [--live-minutes 3] [--load-s 120] [--requests-per-s 50]
                                 [--dub-s 20] [--talks FOLDER] [--mode local] [--json]
 
-A real `raydub serve` in a process of its own, with the offline models and an empty store.
+A real `raydub serve` in a process of its own, with the offline models and an empty store. With
+RAY_SERVE_ENABLE_HA_PROXY=1 in the environment, HAProxy stands before it.
 
 live: one talk of the given length. Seconds from its upload to the first line's event and to the first HLS
     segment, as shares of the time until it is done. Bound: 25 % each.
@@ -43,7 +44,10 @@ from cluster.demo.talk import make_talk
 from cluster.pools.pool_set import PoolSet
 from cluster.pools.ray_session import ray_session
 from serve.inference.inference import Inference
+from serve.jobs.api_keys import hash_key
 
+KEY = "the key of the bench"
+HEADERS = {"authorization": f"Bearer {KEY}"}
 MAX_SHARE = 0.25
 MAX_GROWTH_BYTES = 150 * 1024 * 1024
 NUM_DUBS = 12
@@ -68,7 +72,8 @@ def service(folder: Path, mode: str) -> Iterator[tuple[str, psutil.Process]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     settings = [f"ray.mode={mode}", f"serve.data_dir={folder}/data", f"store.url=file://{folder}/store"]
-    settings += ["serve.auth.limits.requests_per_min=100000", f"pipeline.max_videos={NUM_DUBS}"]
+    key = f"{{name: bench, sha256: {hash_key(KEY)}, limits: {{requests_per_min: 100000}}}}"
+    settings += [f"serve.auth.keys=[{key}]", f"pipeline.max_videos={NUM_DUBS}"]
     command = [sys.executable, "-m", "serve.cli", "serve", "--port", str(port), "--log-level", "warning"]
     process = subprocess.Popen([*command, *(part for each in settings for part in ("--set", each))])
     url = f"http://127.0.0.1:{port}"
@@ -109,7 +114,7 @@ async def ended(client: httpx.AsyncClient, dub_id: str) -> str:
 
 
 async def live(url: str, talk: bytes) -> dict[str, Any]:
-    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
+    async with httpx.AsyncClient(base_url=url, headers=HEADERS, timeout=120) as client:
         start_s = time.monotonic()
         dub_id = await create(client, "talk.mp4", talk)
         line, segment = asyncio.create_task(first_line(client, dub_id)), asyncio.create_task(first_hls(client, dub_id))
@@ -150,7 +155,7 @@ async def load(
     url: str, talks: list[bytes], load_s: float, requests_per_s: float, process: psutil.Process
 ) -> dict[str, Any]:
     limits = httpx.Limits(max_connections=400, max_keepalive_connections=100)
-    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=url, headers=HEADERS, timeout=120, limits=limits) as client:
         dubs = await asyncio.gather(*(create(client, "talk.mp4", talk) for talk in talks))
         answers: list[tuple[int, float]] = []
         memories: list[int] = []
@@ -209,7 +214,7 @@ async def one_request(client: httpx.AsyncClient, number: int, answers: list[tupl
 
 
 async def over_http(url: str) -> float:
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=url, headers=HEADERS, timeout=60) as client:
         taken = []
         for number in range(NUM_OVERHEAD):
             start_s = time.monotonic()
