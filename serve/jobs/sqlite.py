@@ -14,14 +14,14 @@ from typing import Any, Self
 import aiosqlite
 
 
-class Connection(aiosqlite.Connection):
+class SqliteConnection(aiosqlite.Connection):
     """A connection whose cursors fetch all rows of a statement with its execution."""
 
     _is_certain = True
     """False from the start of a call to its end, and for ever if nobody waited for its end."""
 
-    def cursor(self) -> Cursor:  # type: ignore[override]
-        return Cursor(self)
+    def cursor(self) -> SqliteCursor:  # type: ignore[override]
+        return SqliteCursor(self)
 
     async def commit(self) -> None:
         """Commit the current transaction, if there is one: SQLite begins none to read."""
@@ -59,10 +59,10 @@ class Connection(aiosqlite.Connection):
         return result
 
 
-class Cursor:
-    """What SQLAlchemy needs of a cursor that is asked with ``await``."""
+class SqliteCursor:
+    """A cursor that is asked with ``await``, as far as SQLAlchemy needs it."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: SqliteConnection) -> None:
         self._connection = connection
         self._rows: Sequence[Any] = ()
         self.description: Any = None
@@ -92,14 +92,16 @@ class Cursor:
         return self
 
 
-def connect(database: str, **options: Any) -> Connection:
+def connect(database: str, **options: Any) -> SqliteConnection:
     """A connection that is opened once it is awaited, as of ``aiosqlite.connect``; its thread ends with the process."""
-    connection = Connection(lambda: sqlite3.connect(database, **options), iter_chunk_size=64)
+    connection = SqliteConnection(lambda: sqlite3.connect(database, **options), iter_chunk_size=64)
     connection._thread.daemon = True  # as SQLAlchemy sets it
     return connection
 
 
-def _run(connection: Connection, method: Callable[..., Any], *given: Any) -> tuple[Any, int, int | None, list[Any]]:
+def _run(
+    connection: SqliteConnection, method: Callable[..., Any], *given: Any
+) -> tuple[Any, int, int | None, list[Any]]:
     """Description, number of rows changed, last row's id and rows of a statement."""
     with contextlib.closing(connection._conn.cursor()) as cursor:
         method(cursor, *given)

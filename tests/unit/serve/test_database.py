@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
+from typing import Any
 
+import pytest
 from sqlalchemy import event, text
 
 from serve.ids import new_dub_id
 from serve.jobs.database import Database
 from serve.jobs.jobs import DubOptions, Jobs, NewDub
+from serve.jobs.sqlite import SqliteConnection
 from serve.settings import KeyLimits
 from serve.threads import OWNER
 
@@ -54,6 +58,59 @@ async def _hold(database: Database) -> None:
     async with database.transaction() as session:
         await session.execute(text("DELETE FROM charges"))
         await asyncio.Event().wait()
+
+
+async def test_a_statement_visits_the_thread_of_its_connection_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visits: list[object] = []
+    execute = SqliteConnection._execute
+
+    async def counted(connection: SqliteConnection, function: Any, *given: Any) -> Any:
+        visits.append(function)
+        return await execute(connection, function, *given)
+
+    async with Database.open(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as database:
+        async with database.reading() as session:  # opens a connection
+            await session.execute(text("SELECT 1"))
+        monkeypatch.setattr(SqliteConnection, "_execute", counted)
+        async with database.reading() as session:
+            assert (await session.execute(text("SELECT 1 UNION SELECT 2"))).scalars().all() == [1, 2]
+        assert len(visits) == 1
+        async with database.transaction() as session:
+            made = text("INSERT INTO keys_made (made_s) VALUES (1.0), (2.0) RETURNING made_s")
+            await session.execute(text("CREATE TABLE keys_made (made_s REAL)"))
+            assert (await session.execute(made)).scalars().all() == [1.0, 2.0]
+        assert len(visits) == 4  # the last one commits
+
+
+async def test_a_writer_cancelled_in_a_statement_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_running, may_end = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow() -> int:
+        loop.call_soon_threadsafe(is_running.set)
+        may_end.wait(30)
+        return 1
+
+    async with Database.open(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as database:
+
+        async def write() -> None:
+            async with database.transaction() as session:
+                raw: Any = await (await session.connection()).get_raw_connection()
+                await raw.driver_connection.create_function("slow", 0, slow)
+                await session.execute(text("INSERT INTO charges SELECT 'a', 'a', 'a', 1.0, slow()"))
+
+        writer = asyncio.create_task(write())
+        await is_running.wait()
+        writer.cancel()
+        may_end.set()
+        await asyncio.gather(writer, return_exceptions=True)
+        async with asyncio.timeout(30), database.transaction() as session:
+            await session.execute(text("DELETE FROM charges WHERE owner = 'b'"))
+            assert (await session.execute(text("SELECT count(*) FROM charges"))).scalar_one() == 0
 
 
 async def test_limits_are_read_in_one_query(tmp_path: Path) -> None:
