@@ -112,17 +112,30 @@ def main() -> None:
                 os.kill(pid, signal.SIGKILL)
             os._exit(0)
         data, status = descriptors
-        while not _handed(data, spare):
-            spare = _fork([*children.values(), status, awake, wake])
+        if spare is None or not _handed(data, spare):
+            spare = _fork([*children.values(), data, status, awake, wake])
+            if spare is not None and not _handed(data, spare):
+                spare = None
         os.close(data)
+        if spare is None:
+            os.close(status)
+            continue
         children[spare.pid] = status
         spare = _fork([*children.values(), awake, wake])
 
 
-def _fork(not_its_own: Iterable[int]) -> Spare:
-    """A process that does the request it is given, without these descriptors."""
-    near, far = socket.socketpair()
-    pid = os.fork()
+def _fork(not_its_own: Iterable[int]) -> Spare | None:
+    """A process that does the request it is given, without these descriptors; None if there can be no more."""
+    try:
+        near, far = socket.socketpair()
+    except OSError:
+        return None
+    try:
+        pid = os.fork()
+    except OSError:
+        near.close()
+        far.close()
+        return None
     if pid != 0:
         far.close()
         return Spare(pid, near)
@@ -140,11 +153,11 @@ def _fork(not_its_own: Iterable[int]) -> Spare:
 
 
 def _handed(data: int, spare: Spare) -> bool:
-    """False if the process that was to do it has been killed."""
+    """False if the process that was to do it has been killed, or the kernel lets no descriptor through."""
     with spare.control:
         try:
             socket.send_fds(spare.control, [b"."], [data])
-        except ConnectionError:
+        except OSError:
             return False
         return True
 

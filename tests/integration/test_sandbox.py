@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -236,15 +238,35 @@ def test_a_server_that_was_killed_is_started_again(tmp_path: Path) -> None:
     assert len(listen(path)) == 3 * 16_000
 
 
+def the_spare(process: subprocess.Popen[bytes], *, not_pid: int = 0) -> psutil.Process:
+    """The one process that waits for a request, once those that did one have ended."""
+    while True:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(process.pid).children()
+            if len(children) == 1 and children[0].pid != not_pid:
+                return children[0]
+        time.sleep(0.01)
+
+
+def has_ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_a_process_that_was_killed_before_its_request_is_replaced(tmp_path: Path) -> None:
     path = sound(tmp_path / "a.mka")
     assert len(listen(path)) == 3 * 16_000
     process = sandbox_server.server()._process
     assert process is not None
+    killed = 0
     for _ in range(2):
-        for spare in (spares := psutil.Process(process.pid).children()):
-            spare.kill()
-        assert not psutil.wait_procs(spares, timeout=30)[1]
+        spare = the_spare(process, not_pid=killed)
+        killed = spare.pid
+        spare.kill()
+        while not has_ended(spare):
+            time.sleep(0.01)
         assert len(listen(path)) == 3 * 16_000
     assert process.poll() is None
 
@@ -262,11 +284,36 @@ def test_no_process_outlives_its_server(tmp_path: Path) -> None:
     assert len(listen(sound(tmp_path / "a.mka"))) == 3 * 16_000
     process = sandbox_server.server()._process
     assert process is not None
-    spares = psutil.Process(process.pid).children()
-    assert spares
+    spare = the_spare(process)
     process.kill()
     process.wait()
-    assert not psutil.wait_procs(spares, timeout=30)[1]
+    while not has_ended(spare):
+        time.sleep(0.01)
+
+
+def test_a_server_that_can_fork_no_more_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = (
+        "import os; from cluster.media import sandbox_process; fork = os.fork; calls = []\n"
+        "def scarce():\n"
+        "    calls.append(0)\n"
+        "    if len(calls) in (2, 3): raise BlockingIOError('no more processes')\n"
+        "    return fork()\n"
+        "os.fork = scarce; sandbox_process.main()"
+    )
+    monkeypatch.setattr(sandbox_server, "PROGRAM", program)
+    monkeypatch.setattr(sandbox_server, "_server", sandbox_server.Server())
+    info = probe(sound(tmp_path / "a.mka"))
+
+    def num_samples() -> int:
+        return sum(map(len, sandbox.decode_audio(info, info.audio[0], hz=16_000, channels="mono")))
+
+    assert num_samples() == 3 * 16_000  # by the first process; none is there for the next
+    process = sandbox_server.server()._process
+    with pytest.raises(MediaError, match="ends its process with status None"):
+        num_samples()
+    assert num_samples() == 3 * 16_000
+    assert process is not None
+    assert process.poll() is None
 
 
 def test_sound_that_repeats_its_times_is_not_decoded_for_ever(tmp_path: Path) -> None:
