@@ -68,13 +68,14 @@ def wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
 
 
 @contextlib.contextmanager
-def service(folder: Path, mode: str) -> Iterator[tuple[str, psutil.Process]]:
+def service(folder: Path, mode: str, *, needs_key: bool = False) -> Iterator[tuple[str, psutil.Process]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     settings = [f"ray.mode={mode}", f"serve.data_dir={folder}/data", f"store.url=file://{folder}/store"]
     key = f"{{name: bench, sha256: {hash_key(KEY)}, limits: {{requests_per_min: 100000}}}}"
-    settings += [f"serve.auth.keys=[{key}]", f"pipeline.max_videos={NUM_DUBS}"]
+    settings += [f"serve.auth.keys=[{key}]"] if needs_key else ["serve.auth.limits.requests_per_min=100000"]
+    settings += [f"pipeline.max_videos={NUM_DUBS}"]
     command = [sys.executable, "-m", "serve.cli", "serve", "--port", str(port), "--log-level", "warning"]
     process = subprocess.Popen([*command, *(part for each in settings for part in ("--set", each))])
     url = f"http://127.0.0.1:{port}"
@@ -262,7 +263,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "live": [talk_of(source, options.live_minutes * 60)] if "live" in options.parts else [],
         "load": [talk_of(source, options.dub_s + number) for number in range(NUM_DUBS * ("load" in options.parts))],
     }
-    with service(folder, options.mode) as (url, process):
+    with service(folder, options.mode, needs_key=True) as (url, process):
         for part in options.parts:
             match part:
                 case "live":

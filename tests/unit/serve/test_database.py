@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import event, text
 
 from serve.ids import new_dub_id
+from serve.jobs import sqlite
 from serve.jobs.database import Database
 from serve.jobs.jobs import DubOptions, Jobs, NewDub
 from serve.jobs.sqlite import SqliteConnection
@@ -84,9 +85,8 @@ async def test_a_statement_visits_the_thread_of_its_connection_once(
         assert len(visits) == 4  # the last one commits
 
 
-async def test_a_writer_cancelled_in_a_statement_holds_nobody_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_statement_that_nobody_waited_for_is_rolled_back(tmp_path: Path) -> None:
+    """SQLite has begun no transaction yet when it is asked, and the statement behind it will."""
     is_running, may_end = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
@@ -95,22 +95,24 @@ async def test_a_writer_cancelled_in_a_statement_holds_nobody_up(
         may_end.wait(30)
         return 1
 
-    async with Database.open(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as database:
-
-        async def write() -> None:
-            async with database.transaction() as session:
-                raw: Any = await (await session.connection()).get_raw_connection()
-                await raw.driver_connection.create_function("slow", 0, slow)
-                await session.execute(text("INSERT INTO charges SELECT 'a', 'a', 'a', 1.0, slow()"))
-
-        writer = asyncio.create_task(write())
+    connection = await sqlite.connect(str(tmp_path / "a.db"), check_same_thread=False)
+    async with asyncio.timeout(30):
+        await connection.create_function("slow", 0, slow)
+        await connection.cursor().execute("CREATE TABLE made (made_s REAL)")
+        waiting = asyncio.create_task(connection.cursor().execute("SELECT slow()"))
         await is_running.wait()
-        writer.cancel()
+        writing = asyncio.create_task(connection.cursor().execute("INSERT INTO made VALUES (1.0)"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        writing.cancel()
+        await asyncio.gather(waiting, writing, return_exceptions=True)
+        assert not connection._conn.in_transaction
+        rolling_back = asyncio.create_task(connection.rollback())
+        await asyncio.sleep(0)
         may_end.set()
-        await asyncio.gather(writer, return_exceptions=True)
-        async with asyncio.timeout(30), database.transaction() as session:
-            await session.execute(text("DELETE FROM charges WHERE owner = 'b'"))
-            assert (await session.execute(text("SELECT count(*) FROM charges"))).scalar_one() == 0
+        await rolling_back
+        assert (await (await connection.cursor().execute("SELECT count(*) FROM made")).fetchall()) == [(0,)]
+        await connection.close()
 
 
 async def test_limits_are_read_in_one_query(tmp_path: Path) -> None:
